@@ -1,0 +1,72 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// SLUICE_STRICT=1 (set by tools/test) turns every warning of our own targets into an error. It is not
+// the default, so that a compiler newer than ours can still build a release.
+let strict = Context.environment["SLUICE_STRICT"] == "1"
+
+let swiftSettings: [SwiftSetting] =
+    [
+        .swiftLanguageMode(.v6),
+        .strictMemorySafety(),
+        .enableUpcomingFeature("ExistentialAny"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+        .enableUpcomingFeature("InternalImportsByDefault"),
+    ] + (strict ? [.treatAllWarnings(as: .error)] : [])
+
+// -O3 in debug builds too: tests of kernels crawl at -O0. No contraction of a*b+c into one rounding:
+// every instruction set must round alike.
+let kernelSettings: [CSetting] = [.unsafeFlags(["-O3", "-ffp-contract=off", "-Wall", "-Wextra"])]
+
+let package = Package(
+    name: "sluice",
+    products: [
+        .executable(name: "sluice", targets: ["sluice"]),
+        .library(name: "ExpertStreaming", targets: ["ExpertStreaming"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+    ],
+    targets: [
+        .systemLibrary(name: "CLibURing", pkgConfig: "liburing", providers: [.apt(["liburing-dev"])]),
+        .systemLibrary(name: "CLibNUMA", pkgConfig: "numa", providers: [.apt(["libnuma-dev"])]),
+        .systemLibrary(name: "CLibZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+
+        .target(name: "CKernels", cSettings: kernelSettings),
+        .target(name: "CRing", dependencies: ["CLibURing"]),
+        .target(name: "CHost", dependencies: ["CLibNUMA", "CLibZstd"]),
+
+        .target(name: "ModelFormats", dependencies: ["CHost"], swiftSettings: swiftSettings),
+        .target(
+            name: "Quantization", dependencies: ["CKernels", "ModelFormats"], swiftSettings: swiftSettings),
+        .target(name: "Tokenization", dependencies: ["ModelFormats"], swiftSettings: swiftSettings),
+        .target(name: "ExpertStreaming", dependencies: ["CHost", "CRing"], swiftSettings: swiftSettings),
+        .target(
+            name: "Inference",
+            dependencies: ["CHost", "CKernels", "ExpertStreaming", "ModelFormats", "Quantization"],
+            swiftSettings: swiftSettings),
+        .target(
+            name: "Generation", dependencies: ["Inference", "Tokenization"], swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "sluice",
+            dependencies: [
+                "CHost", "ExpertStreaming", "Generation", "Inference", "ModelFormats", "Tokenization",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: swiftSettings),
+
+        .testTarget(
+            name: "CKernelsTests", dependencies: ["CKernels"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "ModelFormatsTests", dependencies: ["ModelFormats"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "QuantizationTests", dependencies: ["Quantization", "ModelFormats", "CKernels"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "TokenizationTests", dependencies: ["Tokenization", "ModelFormats"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "ExpertStreamingTests", dependencies: ["ExpertStreaming", "CHost"],
+            swiftSettings: swiftSettings),
+    ]
+)

@@ -1,0 +1,124 @@
+// The arithmetic of Sluice: one table of function pointers per instruction set.
+//
+// Every instruction set computes *the same bits*. That is a definition, not a hope: each operation below
+// states the order of its roundings, and the scalar table is that statement as plain C. Products and sums
+// of integers are exact in 32 bits, so their order is free; floating-point operations are single
+// multiplications, additions and divisions rounded to nearest even (no fused multiply-add), in the stated
+// order. A model therefore answers with the same logits on a Raspberry Pi and on a server.
+//
+// Pointers need no alignment. Lengths are in elements unless a name says bytes. Nothing here allocates,
+// locks or fails; callers validate (row lengths are multiples of the block, formats have a kernel).
+#ifndef CKERNELS_H
+#define CKERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// Weight formats that have a dot-product kernel. The numbers index `sluice_kernels.gemm`.
+enum {
+    SLUICE_F32 = 0,
+    SLUICE_F16,
+    SLUICE_BF16,
+    SLUICE_Q4_0,
+    SLUICE_Q8_0,
+    SLUICE_MXFP4,
+    SLUICE_Q4_K,
+    SLUICE_Q5_K,
+    SLUICE_Q6_K,
+    SLUICE_IQ4_XS,
+    SLUICE_FORMAT_COUNT
+};
+
+// Quantised activations.
+//
+// A row of n float activations becomes, in one contiguous record:
+//
+//   A32  (for Q4_0, Q8_0, MXFP4; n a multiple of 32)
+//     int8  q[n]           then  float scale[n / 32]
+//   A256 (for Q4_K, Q5_K, Q6_K, IQ4_XS; n a multiple of 256)
+//     int8  q[n]           then  float scale[n / 256]   then  int16 sum[n / 16]
+//
+// Per block: a = max |x|. If a is NaN or infinite, scale = NaN and q = 0. If a < 1e-30, scale = 0 and q = 0.
+// Otherwise scale = a / 127 and q = x * (127 / a), rounded to nearest even (always within [-127, 127]).
+// `sum` holds the sum of q over each run of 16. The record's size is rounded up to a multiple of 64 bytes.
+static inline size_t sluice_a32_bytes(size_t n) { return (n + n / 32 * 4 + 63) / 64 * 64; }
+static inline size_t sluice_a256_bytes(size_t n) { return (n + n / 256 * 4 + n / 16 * 2 + 63) / 64 * 64; }
+
+// y[t * y_stride + r] = dot(weights row r, activations t) for r < rows, t < tokens.
+//
+// `weights` has rows of `row_bytes` bytes, n elements each. `x` points at activation records `x_stride_bytes`
+// apart: float[n] for F32, F16, BF16; A32 or A256 records for the others. `y_stride` is in floats.
+//
+// Definition of dot, with x's scales dx and quants q:
+//   F32, F16, BF16  32 accumulators; element i is widened to float, multiplied by x[i] and added to
+//                   accumulator i % 32 in order of i. The accumulators are then folded in halves:
+//                   a[l] += a[l + 16] for l < 16, then 8, 4, 2, 1.
+//   Q4_0, Q8_0, MXFP4 (blocks of 32)
+//                   8 accumulators; block b gives S = sum of w * q, an exact integer (w is the stored integer,
+//                   with the offset 8 already taken off for Q4_0; for MXFP4 the *doubled* E2M1 value
+//                   0,1,2,3,4,6,8,12 with sign, its scale halved to match);
+//                   accumulator[b % 8] += (d * dx) * (float)S. Folded in halves: 4, 2, 1.
+//   Q4_K, Q5_K      one accumulator; block b gives S = sum over its 8 sub-blocks of sc * (sum of w * q) and
+//                   M = sum of m * (sum of q), exact integers;
+//                   accumulator += (d * dx) * (float)S - (dmin * dx) * (float)M.
+//   Q6_K            S = sum over 16 sub-blocks of sc * (sum of (w - 32) * q);
+//                   accumulator += (d * dx) * (float)S.
+//   IQ4_XS          S = sum over 8 sub-blocks of (ls - 32) * (sum of table[w] * q); same as Q6_K.
+// d and dmin are the block's half-precision (MXFP4: E8M0) scales widened exactly to float.
+typedef void (*sluice_gemm)(
+    const void *weights, size_t row_bytes, uint32_t rows, const void *x, size_t x_stride_bytes,
+    uint32_t tokens, uint32_t n, float *y, size_t y_stride);
+
+typedef struct sluice_kernels {
+    const char *name;  // "scalar", "avx2", "avx512", "neon", "neon-dotprod"
+
+    // Every format has a kernel in every table.
+    sluice_gemm gemm[SLUICE_FORMAT_COUNT];
+
+    void (*quantize_a32)(const float *x, uint32_t n, void *record);
+    void (*quantize_a256)(const float *x, uint32_t n, void *record);
+
+    // Root-mean-square norm: s = sum of x*x with the 32 accumulators of the F32 dot;
+    // y[i] = (x[i] * (1 / sqrt(s / n + epsilon))) * weight[i].  y may be x.
+    void (*rms_norm)(const float *x, const float *weight, uint32_t n, float epsilon, float *y);
+
+    // y[i] = silu(gate[i]) * up[i], silu(g) = g / (1 + exp(-g)) with `exp` as defined below. y may be either.
+    void (*swiglu)(const float *gate, const float *up, uint32_t n, float *y);
+
+    // x[i] = exp(x[i] - max x) in place; returns the sum, taken with 32 accumulators (i % 32) folded in halves.
+    float (*softmax_exp)(float *x, uint32_t n);
+
+    // y[i] = y[i] + scale * x[i] (the product rounded first).
+    void (*add_scaled)(const float *x, float scale, uint32_t n, float *y);
+
+    // Attention of one head over `count` cached positions; keys and values are rows `stride` elements apart.
+    //   scores: out[t] = dot(query, keys[t]) * scale, dot as for F16 / F32 above.
+    //   mix:    out[i] = sum over t, in order, of weights[t] * values[t][i], starting from 0.
+    void (*scores_f16)(const float *query, const uint16_t *keys, size_t stride, uint32_t count,
+                       uint32_t head_size, float scale, float *out);
+    void (*mix_f16)(const float *weights, const uint16_t *values, size_t stride, uint32_t count,
+                    uint32_t head_size, float *out);
+    void (*scores_f32)(const float *query, const float *keys, size_t stride, uint32_t count,
+                       uint32_t head_size, float scale, float *out);
+    void (*mix_f32)(const float *weights, const float *values, size_t stride, uint32_t count,
+                    uint32_t head_size, float *out);
+
+    // Half precision <-> single precision, round to nearest even; NaN stays NaN (its payload is not defined).
+    void (*to_f16)(const float *x, uint32_t n, uint16_t *y);
+    void (*from_f16)(const uint16_t *x, uint32_t n, float *y);
+} sluice_kernels;
+
+// exp, the same bits everywhere:
+//   x < -87 gives 0; x > 88 is taken as 88; NaN gives NaN;
+//   k = x * 1.44269504 rounded to nearest even; r = (x - k * 0.693359375) - k * -2.12194440e-4;
+//   p = ((((1.9875691500e-4 r + 1.3981999507e-3) r + 8.3334519073e-3) r + 4.1665795894e-2) r
+//        + 1.6666665459e-1) r + 5.0000001201e-1;  result = ((p * (r * r)) + r + 1) * 2^k.
+// (Polynomial and constants: Cephes expf. Largest error under 2 ulps.)
+
+// The tables this machine can run, best first; the last is always "scalar". `count` receives how many.
+const sluice_kernels *const *sluice_kernels_available(uint32_t *count);
+
+// The table named `name` if this machine can run it, the best one if `name` is NULL or empty, else NULL.
+const sluice_kernels *sluice_kernels_named(const char *name);
+
+#endif
