@@ -1,3 +1,44 @@
-#include "CKernels.h"
-const sluice_kernels *const *sluice_kernels_available(uint32_t *count) { *count = 0; return NULL; }
-const sluice_kernels *sluice_kernels_named(const char *name) { (void)name; return NULL; }
+// Which kernel tables this machine can run.
+//
+// Tables are listed best first, and each needs everything the next one needs, so what a machine can run is
+// always a tail of the list: there is nothing to initialise and no state to share between threads.
+#include <string.h>
+
+#include "tables.h"
+
+#if defined(__x86_64__)
+
+static const sluice_kernels *const tables[] = {&sluice_scalar};
+
+// Both builtins ask CPUID and also whether the operating system saves the wide registers.
+static uint32_t unusable(void) { return 0; }
+
+#elif defined(__aarch64__)
+
+static const sluice_kernels *const tables[] = {&sluice_scalar};
+
+static uint32_t unusable(void) { return 0; }
+
+#else
+
+static const sluice_kernels *const tables[] = {&sluice_scalar};
+
+static uint32_t unusable(void) { return 0; }
+
+#endif
+
+const sluice_kernels *const *sluice_kernels_available(uint32_t *count) {
+    uint32_t skipped = unusable();
+    *count = (uint32_t)(sizeof tables / sizeof tables[0]) - skipped;
+    return tables + skipped;
+}
+
+const sluice_kernels *sluice_kernels_named(const char *name) {
+    uint32_t count;
+    const sluice_kernels *const *available = sluice_kernels_available(&count);
+    if (name == NULL || name[0] == 0) return available[0];
+    for (uint32_t i = 0; i < count; i++) {
+        if (strcmp(available[i]->name, name) == 0) return available[i];
+    }
+    return NULL;
+}
