@@ -8,10 +8,19 @@
 
 #if defined(__x86_64__)
 
-static const sluice_kernels *const tables[] = {&sluice_scalar};
+static const sluice_kernels *const tables[] = {&sluice_avx512, &sluice_avx2, &sluice_scalar};
 
-// Both builtins ask CPUID and also whether the operating system saves the wide registers.
-static uint32_t unusable(void) { return 0; }
+// The builtins ask CPUID, and for the wide registers also whether the operating system saves them.
+static uint32_t unusable(void) {
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("f16c")) return 2;
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw")
+        || !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl")
+        || !__builtin_cpu_supports("avx512vnni")) {
+        return 1;
+    }
+    return 0;
+}
 
 #elif defined(__aarch64__)
 
