@@ -82,7 +82,7 @@ SLUICE_INLINE __m256 eight_scales(int format, const uint8_t *w) {
 // Adds eight blocks of four rows against `tokens` activations; q and scale are those of the first token.
 SLUICE_INLINE void eight_add(
     int format, const uint8_t *const w[4], const int8_t *q, const float *scale, size_t x_stride,
-    int tokens, __m256 a[4][4]) {
+    int tokens, size_t ahead, __m256 a[4][4]) {
     __m256i offset[4];
     __m256 dx[4];
     for (int t = 0; t < tokens; t++) {
@@ -100,6 +100,7 @@ SLUICE_INLINE void eight_add(
         }
     }
     for (int r = 0; r < 4; r++) {
+        if (tokens == 1) prefetch(w[r], ahead, 8 * eight_stride(format));
         __m256 d = eight_scales(format, w[r]);
         __m256i weights[8];
         for (int b = 0; b < 8; b++) {
@@ -121,7 +122,7 @@ SLUICE_INLINE void eight_add(
 
 SLUICE_INLINE void eight_tile(
     int format, const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens,
-    float (*out)[4]) {
+    size_t ahead, float (*out)[4]) {
     size_t stride = eight_stride(format);
     record_a32 record = as_a32(x, n);
     uint32_t blocks = n / 32, b = 0;
@@ -132,7 +133,7 @@ SLUICE_INLINE void eight_tile(
     for (; b + 8 <= blocks; b += 8) {
         const uint8_t *at[4];
         for (int r = 0; r < 4; r++) at[r] = w[r] + b * stride;
-        eight_add(format, at, record.q + (size_t)b * 32, record.scale + b, x_stride, tokens, a);
+        eight_add(format, at, record.q + (size_t)b * 32, record.scale + b, x_stride, tokens, ahead, a);
     }
     if (b < blocks) {
         // The last blocks, padded to eight with zeros: those add +0, which changes nothing.
@@ -149,7 +150,7 @@ SLUICE_INLINE void eight_tile(
             memcpy(rest[t].scale, (const uint8_t *)(record.scale + b) + (size_t)t * x_stride,
                    (blocks - b) * sizeof(float));
         }
-        eight_add(format, at, rest[0].q, rest[0].scale, sizeof rest[0], tokens, a);
+        eight_add(format, at, rest[0].q, rest[0].scale, sizeof rest[0], tokens, 0, a);
     }
     for (int t = 0; t < tokens; t++) {
         for (int r = 0; r < 4; r++) out[t][r] = vf_fold(a[t][r]);
@@ -247,10 +248,11 @@ SLUICE_INLINE __m128 four_halves(const uint8_t *const w[4], size_t at) {
 // Adds one block of four rows against `tokens` activations.
 SLUICE_INLINE void super_add(
     int format, const uint8_t *const w[4], const int8_t *q, const float *scale, const int16_t *sum,
-    size_t x_stride, int tokens, __m128 a[4]) {
+    size_t x_stride, int tokens, size_t ahead, __m128 a[4]) {
     __m256i s[4][4];  // by token and row; eight lanes that add up to S
     __m128i m[4][4];  // four lanes that add up to M
     for (int r = 0; r < 4; r++) {
+        if (tokens == 1) prefetch(w[r], ahead, super_bytes(format));
         __m256i scales = _mm256_setzero_si256();  // the 16-bit scales: of sub-blocks in both halves
         __m128i minima = _mm_setzero_si128();
         if (has_minimum(format)) {
@@ -324,7 +326,7 @@ SLUICE_INLINE void super_add(
 
 SLUICE_INLINE void super_tile(
     int format, const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens,
-    float (*out)[4]) {
+    size_t ahead, float (*out)[4]) {
     record_a256 record = as_a256(x, n);
     __m128 a[4];
     for (int t = 0; t < tokens; t++) a[t] = _mm_setzero_ps();
@@ -333,7 +335,7 @@ SLUICE_INLINE void super_tile(
         for (int r = 0; r < 4; r++) at[r] = w[r] + b * super_bytes(format);
         super_add(
             format, at, record.q + (size_t)b * 256, record.scale + b, record.sum + (size_t)b * 16,
-            x_stride, tokens, a);
+            x_stride, tokens, ahead, a);
     }
     for (int t = 0; t < tokens; t++) _mm_storeu_ps(out[t], a[t]);
 }
@@ -341,8 +343,8 @@ SLUICE_INLINE void super_tile(
 #define SLUICE_BLOCK_GEMM(format, kind)                                                        \
     SLUICE_INLINE void tile_##format(                                                          \
         const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens,  \
-        float (*out)[4]) {                                                                     \
-        kind##_tile(kind##_##format, w, x, x_stride, n, tokens, out);                          \
+        size_t ahead, float (*out)[4]) {                                                       \
+        kind##_tile(kind##_##format, w, x, x_stride, n, tokens, ahead, out);                   \
     }                                                                                          \
     SLUICE_TILED_GEMM(format, 4)
 

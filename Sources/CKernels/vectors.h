@@ -61,7 +61,7 @@ SLUICE_INLINE float fold(vf *a) {
 #define SLUICE_FLOAT_DOTS(format, size)                                                          \
     SLUICE_INLINE void dots_##format(                                                            \
         const uint8_t *const *w, int rows, const uint8_t *x, size_t x_stride_bytes, int tokens,  \
-        uint32_t n, float (*out)[4]) {                                                           \
+        uint32_t n, size_t ahead, float (*out)[4]) {                                             \
         vf a[4][4][ACCUMULATORS];                                                                \
         for (int r = 0; r < rows; r++) {                                                         \
             for (int t = 0; t < tokens; t++) {                                                   \
@@ -77,6 +77,9 @@ SLUICE_INLINE float fold(vf *a) {
                     v[t] = load_f32(x + (size_t)t * x_stride_bytes + at * 4);                    \
                 }                                                                                \
                 for (int r = 0; r < rows; r++) {                                                 \
+                    if (tokens == 1 && k * LANES * size % 64 == 0) {                             \
+                        prefetch(w[r] + at * size, ahead, 64);                                   \
+                    }                                                                            \
                     vf weight = load_##format(w[r] + at * size);                                 \
                     for (int t = 0; t < tokens; t++) {                                           \
                         a[r][t][k] = vf_add(a[r][t][k], vf_mul(weight, v[t]));                   \
@@ -109,10 +112,10 @@ SLUICE_INLINE float fold(vf *a) {
                                                                                                  \
     SLUICE_INLINE void tile_##format(                                                            \
         const uint8_t *const w[4], const uint8_t *x, size_t x_stride_bytes, uint32_t n,          \
-        int tokens, float (*out)[4]) {                                                           \
+        int tokens, size_t ahead, float (*out)[4]) {                                             \
         for (int r = 0; r < 4; r += FLOAT_ROWS) {                                                \
             float part[4][4];                                                                    \
-            dots_##format(w + r, FLOAT_ROWS, x, x_stride_bytes, tokens, n, part);                \
+            dots_##format(w + r, FLOAT_ROWS, x, x_stride_bytes, tokens, n, ahead, part);         \
             for (int t = 0; t < tokens; t++) {                                                   \
                 for (int i = 0; i < FLOAT_ROWS; i++) out[t][r + i] = part[t][i];                 \
             }                                                                                    \
@@ -266,7 +269,8 @@ static void add_scaled(const float *x, float scale, uint32_t n, float *y) {
             for (uint32_t i = 0; i < FLOAT_ROWS; i++) {                                       \
                 w[i] = (const uint8_t *)(keys + (t + (i < live ? i : live - 1)) * stride);    \
             }                                                                                 \
-            dots_##format(w, FLOAT_ROWS, (const uint8_t *)query, 0, 1, head_size, part);      \
+            dots_##format(w, FLOAT_ROWS, (const uint8_t *)query, 0, 1, head_size,             \
+                         FLOAT_ROWS * stride * sizeof(element), part);                        \
             for (uint32_t i = 0; i < live; i++) out[t + i] = part[0][i] * scale;              \
         }                                                                                     \
     }
