@@ -24,9 +24,12 @@ static uint32_t unusable(void) {
 
 #elif defined(__aarch64__)
 
-static const sluice_kernels *const tables[] = {&sluice_scalar};
+#include <sys/auxv.h>
 
-static uint32_t unusable(void) { return 0; }
+static const sluice_kernels *const tables[] = {&sluice_neon_dotprod, &sluice_neon, &sluice_scalar};
+
+// NEON belongs to the architecture; the kernel lists the dot-product instructions as bit 20 (HWCAP_ASIMDDP).
+static uint32_t unusable(void) { return (getauxval(AT_HWCAP) >> 20 & 1) ? 0 : 1; }
 
 #else
 
