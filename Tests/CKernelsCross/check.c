@@ -1,7 +1,7 @@
 // Every kernel table of this machine against the scalar one, bit for bit.
 //
 // The Swift tests do the same for the machine they run on; this program needs only a C compiler, so
-// it can be built for another architecture and run under an emulator (tools/test-kernels-cross). Inputs come from
+// it can be built for another architecture and run under an emulator (tools/test-kernels-arm). Inputs come from
 // a seeded generator and are the same everywhere: the digest printed at the end, taken over the scalar
 // results, must therefore be the same on every machine too. Buffers end at an inaccessible page, so a read or a
 // write too far is a crash; what lies around the results inside their buffer is checked.
@@ -125,18 +125,28 @@ static const uint32_t extreme_floats[] = {
     0x00000000, 0x80000000, 0x00000001, 0x807fffff, 0x00800000, 0x7f7fffff, 0xff7fffff, 0x7f800000,
     0xff800000, 0x7fc00000, 0x7f800001, 0x006ce3ee, 0x0da24260, 0x8da24260, 0x42b00000, 0xc2ae0000};
 
-enum { plain, zeros, ones, extreme_scales, random_bytes, weight_modes };
+// The quants random, all bits clear, all set, or only the sign (-128 in Q8_0 and in Q6_K's scales), under a usual
+// scale; random ones under an extreme scale, or under the smallest scales; and blocks whose every byte is random,
+// clear or set.
+enum {
+    plain, lowest, highest, negative, extreme_scales, tiny_scales, random_bytes, zeros, ones,
+    weight_modes
+};
 
 static void fill_weights(int format, int mode, uint8_t *w, size_t blocks) {
     size_t size = formats[format].bytes;
     for (size_t i = 0; i < blocks * size; i++) {
-        w[i] = mode == zeros ? 0 : mode == ones ? 0xff : (uint8_t)random_bits();
+        uint8_t any = (uint8_t)random_bits();
+        w[i] = mode == zeros || mode == lowest   ? 0
+               : mode == ones || mode == highest ? 0xff
+               : mode == negative                ? 0x80
+                                                 : any;
     }
-    if (mode != plain && mode != extreme_scales) return;
+    if (mode >= random_bytes) return;
     for (size_t b = 0; b < blocks; b++) {
         uint8_t *block = w + b * size;
         if (format == SLUICE_F32) {
-            float x = mode == plain ? random_unit() : float_from(extreme_floats[random_bits() % 16]);
+            float x = mode != extreme_scales ? random_unit() : float_from(extreme_floats[random_bits() % 16]);
             memcpy(block, &x, 4);
         } else if (format == SLUICE_F16 || format == SLUICE_BF16) {
             // Exponents near 1, or anything extreme.
@@ -149,20 +159,21 @@ static void fill_weights(int format, int mode, uint8_t *w, size_t blocks) {
             uint16_t half = (uint16_t)(sign | bits);
             memcpy(block, &half, 2);
         } else if (format == SLUICE_MXFP4) {
-            block[0] = (uint8_t)(mode == plain ? 120 + random_bits() % 8 : random_bits() % 6 * 51);
-            if (mode == extreme_scales && random_bits() % 2) block[0] = (uint8_t)(random_bits() % 3);
+            block[0] = (uint8_t)(mode != extreme_scales ? 120 + random_bits() % 8 : random_bits() % 6 * 51);
+            if (mode == tiny_scales) block[0] = (uint8_t)(random_bits() % 3);
         } else {
             for (int i = 0; i < 2; i++) {
                 int at = formats[format].half_scales[i];
                 uint16_t half = (uint16_t)(0x1c00 + random_bits() % 0x0800);
                 if (mode == extreme_scales) half = extreme_halves[random_bits() % 12];
+                if (mode == tiny_scales) half = (uint16_t)(random_bits() % 3);
                 if (at >= 0) memcpy(block + at, &half, 2);
             }
         }
     }
 }
 
-enum { usual, nothing, alternating, tiny, huge, with_nan, with_infinity, mixed, activation_modes };
+enum { usual, nothing, alternating, constant, tiny, huge, with_nan, with_infinity, mixed, activation_modes };
 
 static void fill_floats(int mode, float *x, size_t n) {
     for (size_t i = 0; i < n; i++) {
@@ -170,6 +181,7 @@ static void fill_floats(int mode, float *x, size_t n) {
         float u = random_unit();
         x[i] = mode == nothing       ? 0.0f
                : mode == alternating ? (bits & 1 ? 3.0f : -3.0f)
+               : mode == constant    ? -5.0f
                : mode == tiny        ? u * 1e-38f
                : mode == huge        ? u * 3e38f
                : mode == mixed       ? (bits % 3 ? u : float_from(extreme_floats[bits % 16]))
@@ -203,31 +215,36 @@ static void check_gemm(int format, uint32_t n, uint32_t rows, uint32_t tokens, i
         }
     }
     size_t y_stride = rows + 3, size = ((tokens - 1) * y_stride + rows) * sizeof(float);
-    float *got = buffer(3, size), *expected = buffer(4, size);
-    memset(got, 0x5a, size);
-    memset(expected, 0x5a, size);
-    scalar->gemm[format](w, row_bytes, rows, x, record, tokens, n, expected, y_stride);
-    table->gemm[format](w, row_bytes, rows, x, record, tokens, n, got, y_stride);
-    check_floats(got, expected, size / sizeof(float));
-    digest_floats(expected, size / sizeof(float));
+    // 16 floats before the results, and the gaps between those of two tokens, must stay as they are.
+    float *got = buffer(3, size + 64), *expected = buffer(4, size + 64);
+    memset(got, 0x5a, size + 64);
+    memset(expected, 0x5a, size + 64);
+    scalar->gemm[format](w, row_bytes, rows, x, record, tokens, n, expected + 16, y_stride);
+    table->gemm[format](w, row_bytes, rows, x, record, tokens, n, got + 16, y_stride);
+    check_floats(got, expected, size / sizeof(float) + 16);
+    digest_floats(expected, size / sizeof(float) + 16);
 }
 
 static void check_gemms(int format) {
     int is_float = formats[format].elements == 1;
     static const uint32_t counts[] = {1, 2, 3, 5, 7, 8, 9, 11, 16, 17, 19};
-    uint32_t lengths = is_float ? 100 : formats[format].a256 ? 6 : sizeof counts / sizeof counts[0];
+    uint32_t lengths = is_float ? 100 : (uint32_t)(sizeof counts / sizeof counts[0]);
     for (uint32_t i = 0; i < lengths; i++) {
         uint32_t n = is_float ? i + 1 : counts[i] * formats[format].elements;
         check_gemm(format, n, 1 + i % 5, 1 + i % 9, plain, usual);
         check_gemm(format, n, 5 - i % 5, 9 - i % 9, random_bytes, mixed);
     }
+    check_gemm(format, 4096, 4, 1, plain, usual);
+    check_gemm(format, 4096, 3, 5, random_bytes, alternating);
     uint32_t n = is_float ? 77 : formats[format].a256 ? 512 : 9 * 32;
     for (uint32_t rows = 1; rows <= 5; rows++) {
         for (uint32_t tokens = 1; tokens <= 9; tokens++) check_gemm(format, n, rows, tokens, plain, usual);
     }
     for (int weights = 0; weights < weight_modes; weights++) {
         for (int activations = 0; activations < activation_modes; activations++) {
-            check_gemm(format, n, 5, 3, weights, activations);
+            for (uint32_t tokens = 1; tokens <= 4; tokens++) {
+                check_gemm(format, n, 5, tokens, weights, activations);
+            }
         }
     }
 }
@@ -317,7 +334,6 @@ static void check_attention(uint32_t head_size, uint32_t count, size_t gap, int 
     fill_floats(usual, weights, count);
     fill_floats(mode, rows, elements);
     scalar->to_f16(rows, (uint32_t)elements, halves);
-    size_t most = head_size > count ? head_size : count;
     for (int operation = 0; operation < 4; operation++) {
         uint32_t outputs = operation < 2 ? count : head_size;
         float *got = buffer(4, outputs * sizeof(float)), *expected = buffer(5, outputs * sizeof(float));
@@ -333,7 +349,24 @@ static void check_attention(uint32_t head_size, uint32_t count, size_t gap, int 
         check_floats(got, expected, outputs);
         digest_floats(expected, outputs);
     }
-    (void)most;
+}
+
+// The exponential through the softmax of a vector whose maximum is 0: its limits, and a sweep.
+static void check_exponential(void) {
+    enum { n = 4096 };
+    snprintf(where, sizeof where, "exponential");
+    static const uint32_t edges[] = {
+        0x00000000, 0xc2adffff, 0xc2ae0000, 0xc2ae0001, 0xc2aeac50, 0xff7fffff, 0xff800000,
+        0x80000001, 0xb3800000, 0xbeb17218, 0xbf851592, 0x7fc00000};
+    float *got = buffer(0, n * sizeof(float)), *expected = buffer(1, n * sizeof(float));
+    for (uint32_t i = 0; i < n; i++) {
+        expected[i] = i < 12 ? float_from(edges[i]) : (float)i * (-90.0f / n);
+    }
+    memcpy(got, expected, n * sizeof(float));
+    float sum_expected = scalar->softmax_exp(expected, n), sum_got = table->softmax_exp(got, n);
+    check_floats(got, expected, n);
+    check_floats(&sum_got, &sum_expected, 1);
+    digest_floats(expected, n);
 }
 
 // Every half-precision number, and single-precision ones around every rounding.
@@ -380,6 +413,7 @@ static void check_table(void) {
             check_attention(heads[i], count, count % 2 * 24, count % 3 == 2 ? mixed : usual);
         }
     }
+    check_exponential();
     check_all_halves();
     printf("%-14s %ld comparisons passed\n", table->name, cases);
 }
