@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes Tests/Fixtures/kernels/*.bin: block-quantised rows and what the `gguf` package decodes them to.
+"""Writes Tests/Fixtures/kernels/*.bin: quantised rows and what the `gguf` package decodes them to.
 
-The kernels' scalar reference is tested against these, so that it rests on something this project did not write.
-Each file: uint32 rows, uint32 columns, the rows' blocks, then rows x columns float32, all little-endian. The first
-rows have usual scales, the last one the smallest a block can have. Needs `gguf` and numpy; installs them
-into .venv if they are missing.
+The kernels' scalar reference is tested against these, so that it rests on something this project
+did not write. Each file: uint32 rows, uint32 columns, the rows' blocks, then rows x columns
+float32, all little-endian. The first rows have usual scales, the last one the smallest a block can
+have. Needs `gguf` and numpy; installs them into .venv if they are missing.
 """
 
 import pathlib
@@ -61,7 +61,8 @@ def make_blocks(kind, generator):
         if kind == Type.F16:
             bits = np.where(tiny, values * 1e-7, values).astype("<f2").view(np.uint16)
         else:
-            bits = (np.where(tiny, values * 1e-38, values).astype("<f4").view(np.uint32) >> 16).astype("<u2")
+            bits = np.where(tiny, values * 1e-38, values).astype("<f4").view(np.uint32) >> 16
+        bits = bits.astype("<u2")
         blocks = bits[:, :, None].view(np.uint8)
     return blocks.reshape(ROWS, -1)
 

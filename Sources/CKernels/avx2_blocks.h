@@ -1,9 +1,10 @@
 // Dot products of the quantised formats with AVX2.
 //
-// vpmaddubsw multiplies unsigned by signed bytes and adds pairs into 16 bits, saturating; every pair formed here
-// stays within 16 bits, with the interval beside it. Weights that are small by nature stay unsigned, by an offset
-// whose share is taken off again through the sums of the activations; weights that use all eight bits
-// lend their sign to the activation instead. All of it is exact integers.
+// vpmaddubsw multiplies unsigned by signed bytes and adds pairs into 16 bits, saturating; every
+// pair formed here stays within 16 bits, with the interval beside it. Weights that are small by
+// nature stay unsigned, by an offset whose share is taken off again through the sums of the
+// activations; weights that use all eight bits lend their sign to the activation instead. All of it
+// is exact integers.
 
 SLUICE_INLINE __m256i load_256(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 
@@ -79,7 +80,8 @@ SLUICE_INLINE __m256 eight_scales(int format, const uint8_t *w) {
         (short)d[7]));
 }
 
-// Adds eight blocks of four rows against `tokens` activations; q and scale are those of the first token.
+// Adds eight blocks of four rows against `tokens` activations; q and scale are those of the first
+// token.
 SLUICE_INLINE void eight_add(
     int format, const uint8_t *const w[4], const int8_t *q, const float *scale, size_t x_stride,
     int tokens, size_t ahead, __m256 a[4][4]) {
@@ -109,8 +111,8 @@ SLUICE_INLINE void eight_add(
         for (int t = 0; t < tokens; t++) {
             __m256i products[8];
             for (int b = 0; b < 8; b++) {
-                products[b] = eight_products(
-                    format, weights[b], load_256(q + (size_t)t * x_stride + 32 * b));
+                products[b] =
+                    eight_products(format, weights[b], load_256(q + (size_t)t * x_stride + 32 * b));
             }
             __m256i total = add_eight(products);
             if (eight_offset(format) != 0) total = _mm256_sub_epi32(total, offset[t]);
@@ -121,8 +123,8 @@ SLUICE_INLINE void eight_add(
 }
 
 SLUICE_INLINE void eight_tile(
-    int format, const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens,
-    size_t ahead, float (*out)[4]) {
+    int format, const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n,
+    int tokens, size_t ahead, float (*out)[4]) {
     size_t stride = eight_stride(format);
     record_a32 record = as_a32(x, n);
     uint32_t blocks = n / 32, b = 0;
@@ -133,12 +135,16 @@ SLUICE_INLINE void eight_tile(
     for (; b + 8 <= blocks; b += 8) {
         const uint8_t *at[4];
         for (int r = 0; r < 4; r++) at[r] = w[r] + b * stride;
-        eight_add(format, at, record.q + (size_t)b * 32, record.scale + b, x_stride, tokens, ahead, a);
+        eight_add(
+            format, at, record.q + (size_t)b * 32, record.scale + b, x_stride, tokens, ahead, a);
     }
     if (b < blocks) {
         // The last blocks, padded to eight with zeros: those add +0, which changes nothing.
         uint8_t rows[4][8 * 34] = {{0}};
-        struct { int8_t q[256]; float scale[8]; } rest[4];
+        struct {
+            int8_t q[256];
+            float scale[8];
+        } rest[4];
         const uint8_t *at[4];
         memset(rest, 0, sizeof rest);
         for (int r = 0; r < 4; r++) {
@@ -147,8 +153,9 @@ SLUICE_INLINE void eight_tile(
         }
         for (int t = 0; t < tokens; t++) {
             memcpy(rest[t].q, record.q + (size_t)t * x_stride + (size_t)b * 32, (blocks - b) * 32);
-            memcpy(rest[t].scale, (const uint8_t *)(record.scale + b) + (size_t)t * x_stride,
-                   (blocks - b) * sizeof(float));
+            memcpy(
+                rest[t].scale, (const uint8_t *)(record.scale + b) + (size_t)t * x_stride,
+                (blocks - b) * sizeof(float));
         }
         eight_add(format, at, rest[0].q, rest[0].scale, sizeof rest[0], tokens, 0, a);
     }
@@ -180,8 +187,10 @@ SLUICE_INLINE void super_weights(int format, const uint8_t *w, int c, __m256i pa
         if (format == super_q5_K) {
             __m256i fifth = load_256(w + 16), bit = _mm256_set1_epi8(16);
             // The bit 2c or 2c + 1 goes to bit 4 of its byte; what crosses bytes is masked off.
-            __m256i even = c < 2 ? _mm256_slli_epi16(fifth, 4 - 2 * c) : _mm256_srli_epi16(fifth, 2 * c - 4);
-            __m256i odd = c < 2 ? _mm256_slli_epi16(fifth, 3 - 2 * c) : _mm256_srli_epi16(fifth, 2 * c - 3);
+            __m256i even =
+                c < 2 ? _mm256_slli_epi16(fifth, 4 - 2 * c) : _mm256_srli_epi16(fifth, 2 * c - 4);
+            __m256i odd =
+                c < 2 ? _mm256_slli_epi16(fifth, 3 - 2 * c) : _mm256_srli_epi16(fifth, 2 * c - 3);
             pair[0] = _mm256_or_si256(pair[0], _mm256_and_si256(even, bit));
             pair[1] = _mm256_or_si256(pair[1], _mm256_and_si256(odd, bit));  // [0 .. 31]
         }
@@ -270,8 +279,8 @@ SLUICE_INLINE void super_add(
             if (has_minimum(format)) {
                 // Neighbouring runs of 16 make a sub-block: [-4064 .. 4064].
                 __m256i wide = _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
-                __m128i by_sub_block =
-                    _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+                __m128i by_sub_block = _mm_packs_epi32(
+                    _mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
                 m[t][r] = _mm_madd_epi16(minima, by_sub_block);
             } else if (format == super_q6_K) {
                 // The weights' offset of 32 comes off again.
@@ -292,10 +301,12 @@ SLUICE_INLINE void super_add(
                     if (c == 3) half = _mm256_permute4x64_epi64(scales, 0xff);
                     int first = 0x0100 + 0x0202 * 2 * i, next = first + 0x0202;
                     factor = _mm256_shuffle_epi8(
-                        half, _mm256_set_m128i(_mm_set1_epi16((short)next), _mm_set1_epi16((short)first)));
+                        half, _mm256_set_m128i(
+                                  _mm_set1_epi16((short)next), _mm_set1_epi16((short)first)));
                 } else {
                     int j = 2 * c + i;
-                    factor = _mm256_shuffle_epi8(scales, _mm256_set1_epi16((short)(0x0100 + 0x0202 * j)));
+                    factor = _mm256_shuffle_epi8(
+                        scales, _mm256_set1_epi16((short)(0x0100 + 0x0202 * j)));
                 }
                 for (int t = 0; t < tokens; t++) {
                     __m256i v = load_256(q + (size_t)t * x_stride + 64 * c + 32 * i);
@@ -315,8 +326,8 @@ SLUICE_INLINE void super_add(
         __m128i total = add_lanes(s[t][0], s[t][1], s[t][2], s[t][3]);
         __m128 term = _mm_mul_ps(_mm_mul_ps(d, dx), _mm_cvtepi32_ps(total));
         if (has_minimum(format)) {
-            __m128i minimum = _mm_hadd_epi32(
-                _mm_hadd_epi32(m[t][0], m[t][1]), _mm_hadd_epi32(m[t][2], m[t][3]));
+            __m128i minimum =
+                _mm_hadd_epi32(_mm_hadd_epi32(m[t][0], m[t][1]), _mm_hadd_epi32(m[t][2], m[t][3]));
             __m128 dmin = four_halves(w, 2);
             term = _mm_sub_ps(term, _mm_mul_ps(_mm_mul_ps(dmin, dx), _mm_cvtepi32_ps(minimum)));
         }
@@ -325,8 +336,8 @@ SLUICE_INLINE void super_add(
 }
 
 SLUICE_INLINE void super_tile(
-    int format, const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens,
-    size_t ahead, float (*out)[4]) {
+    int format, const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n,
+    int tokens, size_t ahead, float (*out)[4]) {
     record_a256 record = as_a256(x, n);
     __m128 a[4];
     for (int t = 0; t < tokens; t++) a[t] = _mm_setzero_ps();
@@ -340,12 +351,12 @@ SLUICE_INLINE void super_tile(
     for (int t = 0; t < tokens; t++) _mm_storeu_ps(out[t], a[t]);
 }
 
-#define SLUICE_BLOCK_GEMM(format, kind)                                                        \
-    SLUICE_INLINE void tile_##format(                                                          \
-        const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens,  \
-        size_t ahead, float (*out)[4]) {                                                       \
-        kind##_tile(kind##_##format, w, x, x_stride, n, tokens, ahead, out);                   \
-    }                                                                                          \
+#define SLUICE_BLOCK_GEMM(format, kind)                                                       \
+    SLUICE_INLINE void tile_##format(                                                         \
+        const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens, \
+        size_t ahead, float (*out)[4]) {                                                      \
+        kind##_tile(kind##_##format, w, x, x_stride, n, tokens, ahead, out);                  \
+    }                                                                                         \
     SLUICE_TILED_GEMM(format, 4)
 
 SLUICE_BLOCK_GEMM(q4_0, eight)

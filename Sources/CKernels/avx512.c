@@ -1,6 +1,7 @@
 // The table for x86 with AVX-512 F, BW, DQ, VL and VNNI: 16 floats or 64 int8 at a time.
 //
-// This file defines the vectors that vectors.h is written in; avx512_blocks.h has the quantised formats.
+// This file defines the vectors that vectors.h is written in; avx512_blocks.h has the quantised
+// formats.
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -72,9 +73,11 @@ SLUICE_INLINE void vf_store_i8(int8_t *p, vf v) {
     _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
 }
 
-// Biased by 128 the bytes are unsigned, and their sum in [0 .. 16 * 255] comes from one instruction per half.
+// Biased by 128 the bytes are unsigned, and their sum in [0 .. 16 * 255] comes from one instruction
+// per half.
 SLUICE_INLINE int sum_of_16(const int8_t *q) {
-    __m128i v = _mm_xor_si128(_mm_loadu_si128((const __m128i *)(const void *)q), _mm_set1_epi8(-128));
+    __m128i v =
+        _mm_xor_si128(_mm_loadu_si128((const __m128i *)(const void *)q), _mm_set1_epi8(-128));
     __m128i sum = _mm_sad_epu8(v, _mm_setzero_si128());
     return _mm_cvtsi128_si32(sum) + _mm_extract_epi16(sum, 4) - 16 * 128;
 }

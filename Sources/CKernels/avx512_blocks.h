@@ -1,9 +1,9 @@
 // Dot products of the quantised formats with AVX-512 VNNI.
 //
-// vpdpbusd multiplies unsigned by signed bytes, so weights are kept unsigned by an offset, and the offset times
-// the sum of the activations is taken off again: exact, as all of it is integers that fit 32 bits.
-// Four lanes of products fall into one 32-bit lane; the sums of a tile's four rows, or of eight blocks, are reduced
-// together in one tree.
+// vpdpbusd multiplies unsigned by signed bytes, so weights are kept unsigned by an offset, and the
+// offset times the sum of the activations is taken off again: exact, as all of it is integers that
+// fit 32 bits. Four lanes of products fall into one 32-bit lane; the sums of a tile's four rows, or
+// of eight blocks, are reduced together in one tree.
 
 SLUICE_INLINE __m512i load_512(const void *p) { return _mm512_loadu_si512(p); }
 
@@ -58,7 +58,8 @@ SLUICE_INLINE __m512i eight_weights(int format, const uint8_t *w, int k) {
     size_t stride = eight_stride(format);
     const uint8_t *low = w + (size_t)k * stride, *high = w + (size_t)(k + 4) * stride;
     if (format == eight_q8_0) {
-        __m512i v = _mm512_inserti64x4(_mm512_castsi256_si512(load_256(low + 2)), load_256(high + 2), 1);
+        __m512i v =
+            _mm512_inserti64x4(_mm512_castsi256_si512(load_256(low + 2)), load_256(high + 2), 1);
         return _mm512_xor_si512(v, _mm512_set1_epi8(-128));  // [0 .. 255]
     }
     size_t quants = format == eight_q4_0 ? 2 : 1;
@@ -67,8 +68,8 @@ SLUICE_INLINE __m512i eight_weights(int format, const uint8_t *w, int k) {
     const __m512i shift = parts_of(0, 0x00040004, 0, 0x00040004);
     v = _mm512_and_si512(_mm512_srlv_epi16(v, shift), _mm512_set1_epi8(15));  // [0 .. 15]
     if (format == eight_q4_0) return v;
-    const __m512i table =
-        _mm512_broadcast_i32x4(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
+    const __m512i table = _mm512_broadcast_i32x4(
+        _mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
     return _mm512_shuffle_epi8(table, v);  // [0 .. 24]
 }
 
@@ -99,7 +100,8 @@ SLUICE_INLINE __m256 eight_scales(int format, const uint8_t *w) {
     return _mm256_castsi256_ps(_mm256_mask_mov_epi32(normal, small, denormal));
 }
 
-// Adds eight blocks of four rows against `tokens` activations; q and scale are those of the first token.
+// Adds eight blocks of four rows against `tokens` activations; q and scale are those of the first
+// token.
 SLUICE_INLINE void eight_add(
     int format, const uint8_t *const w[4], const int8_t *q, const float *scale, size_t x_stride,
     int tokens, size_t ahead, __m256 a[4][4]) {
@@ -116,10 +118,13 @@ SLUICE_INLINE void eight_add(
         for (int k = 0; k < 4; k++) {
             activations[k] = _mm512_inserti64x4(
                 _mm512_castsi256_si512(load_256(qt + 32 * k)), load_256(qt + 32 * (k + 4)), 1);
-            sums[k] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), activations[k]);
+            sums[k] =
+                _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), activations[k]);
         }
-        __m256i offset = _mm256_mullo_epi32(add_halves(sums), _mm256_set1_epi32(eight_offset(format)));
-        __m256 dx = _mm256_loadu_ps((const float *)(const void *)((const uint8_t *)scale + (size_t)t * x_stride));
+        __m256i offset =
+            _mm256_mullo_epi32(add_halves(sums), _mm256_set1_epi32(eight_offset(format)));
+        __m256 dx = _mm256_loadu_ps(
+            (const float *)(const void *)((const uint8_t *)scale + (size_t)t * x_stride));
         for (int r = 0; r < 4; r++) {
             __m512i products[4];
             for (int k = 0; k < 4; k++) {
@@ -133,8 +138,8 @@ SLUICE_INLINE void eight_add(
 }
 
 SLUICE_INLINE void eight_tile(
-    int format, const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens,
-    size_t ahead, float (*out)[4]) {
+    int format, const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n,
+    int tokens, size_t ahead, float (*out)[4]) {
     size_t stride = eight_stride(format);
     record_a32 record = as_a32(x, n);
     uint32_t blocks = n / 32, b = 0;
@@ -145,12 +150,16 @@ SLUICE_INLINE void eight_tile(
     for (; b + 8 <= blocks; b += 8) {
         const uint8_t *at[4];
         for (int r = 0; r < 4; r++) at[r] = w[r] + b * stride;
-        eight_add(format, at, record.q + (size_t)b * 32, record.scale + b, x_stride, tokens, ahead, a);
+        eight_add(
+            format, at, record.q + (size_t)b * 32, record.scale + b, x_stride, tokens, ahead, a);
     }
     if (b < blocks) {
         // The last blocks, padded to eight with zeros: those add +0, which changes nothing.
         uint8_t rows[4][8 * 34] = {{0}};
-        struct { int8_t q[256]; float scale[8]; } rest[4];
+        struct {
+            int8_t q[256];
+            float scale[8];
+        } rest[4];
         const uint8_t *at[4];
         memset(rest, 0, sizeof rest);
         for (int r = 0; r < 4; r++) {
@@ -159,14 +168,16 @@ SLUICE_INLINE void eight_tile(
         }
         for (int t = 0; t < tokens; t++) {
             memcpy(rest[t].q, record.q + (size_t)t * x_stride + (size_t)b * 32, (blocks - b) * 32);
-            memcpy(rest[t].scale, (const uint8_t *)(record.scale + b) + (size_t)t * x_stride,
-                   (blocks - b) * sizeof(float));
+            memcpy(
+                rest[t].scale, (const uint8_t *)(record.scale + b) + (size_t)t * x_stride,
+                (blocks - b) * sizeof(float));
         }
         eight_add(format, at, rest[0].q, rest[0].scale, sizeof rest[0], tokens, 0, a);
     }
     for (int t = 0; t < tokens; t++) {
         for (int r = 0; r < 4; r++) {
-            __m128 v = _mm_add_ps(_mm256_castps256_ps128(a[t][r]), _mm256_extractf128_ps(a[t][r], 1));
+            __m128 v =
+                _mm_add_ps(_mm256_castps256_ps128(a[t][r]), _mm256_extractf128_ps(a[t][r], 1));
             v = _mm_add_ps(v, _mm_movehl_ps(v, v));
             out[t][r] = _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)));
         }
@@ -207,7 +218,8 @@ SLUICE_INLINE __m512i super_weights(int format, const uint8_t *w, int k) {
         __m512i low = load_512(w + 64 * (k / 2));
         __m512i high = _mm512_broadcast_i64x4(load_256(w + 128 + 32 * (k / 2)));
         if (k % 2 == 0) {
-            high = _mm512_sllv_epi16(high, parts_of(0x00040004, 0x00040004, 0x00020002, 0x00020002));
+            high =
+                _mm512_sllv_epi16(high, parts_of(0x00040004, 0x00040004, 0x00020002, 0x00020002));
         } else {
             low = _mm512_srli_epi16(low, 4);
             high = _mm512_srlv_epi16(high, parts_of(0, 0, 0x00020002, 0x00020002));
@@ -218,26 +230,25 @@ SLUICE_INLINE __m512i super_weights(int format, const uint8_t *w, int k) {
     }
     const __m512i twice = _mm512_setr_epi64(0, 1, 0, 1, 2, 3, 2, 3);
     const __m512i shift = parts_of(0, 0x00040004, 0, 0x00040004);
-    __m512i v = _mm512_permutexvar_epi64(
-        twice, _mm512_castsi256_si512(load_256(w + 8 + 32 * k)));
+    __m512i v = _mm512_permutexvar_epi64(twice, _mm512_castsi256_si512(load_256(w + 8 + 32 * k)));
     v = _mm512_and_si512(_mm512_srlv_epi16(v, shift), low_bits);
     const __m128i values = _mm_setr_epi8(SLUICE_IQ4_VALUES);
     const __m128i unsigned_values = _mm_xor_si128(values, _mm_set1_epi8(-128));
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(unsigned_values), v);  // [1 .. 241]
 }
 
-// The eight scales and the eight minima of four rows: a 128-bit part per row, scales in its lower half.
-// `heads` has the rows' first 16 bytes: d, dmin, then the packed twelve.
+// The eight scales and the eight minima of four rows: a 128-bit part per row, scales in its lower
+// half. `heads` has the rows' first 16 bytes: d, dmin, then the packed twelve.
 SLUICE_INLINE __m512i four_k_scales(__m512i heads) {
     const __m512i low = _mm512_broadcast_i32x4(
         _mm_setr_epi8(4, 5, 6, 7, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15));
-    const __m512i high = _mm512_broadcast_i32x4(
-        _mm_setr_epi8(4, 5, 6, 7, 4, 5, 6, 7, 8, 9, 10, 11, 8, 9, 10, 11));
+    const __m512i high =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(4, 5, 6, 7, 4, 5, 6, 7, 8, 9, 10, 11, 8, 9, 10, 11));
     __m512i a = _mm512_srlv_epi32(
         _mm512_shuffle_epi8(heads, low), _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0, 0, 4)));
     __m512i b = _mm512_srli_epi32(_mm512_shuffle_epi8(heads, high), 2);
-    a = _mm512_and_si512(a, _mm512_broadcast_i32x4(
-        _mm_setr_epi32(0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f)));
+    a = _mm512_and_si512(
+        a, _mm512_broadcast_i32x4(_mm_setr_epi32(0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f)));
     b = _mm512_and_si512(b, _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x30303030, 0, 0x30303030)));
     return _mm512_or_si512(a, b);
 }
@@ -270,13 +281,12 @@ SLUICE_INLINE __m128 four_halves(const uint8_t *const w[4], size_t at) {
 
 // Row r's part of `scales` in every part.
 SLUICE_INLINE __m512i row_part(__m512i scales, int r) {
-    __m512i part = _mm512_setr_epi64(
-        2 * r, 2 * r + 1, 2 * r, 2 * r + 1, 2 * r, 2 * r + 1, 2 * r, 2 * r + 1);
+    __m512i part =
+        _mm512_setr_epi64(2 * r, 2 * r + 1, 2 * r, 2 * r + 1, 2 * r, 2 * r + 1, 2 * r, 2 * r + 1);
     return _mm512_permutexvar_epi64(part, scales);
 }
 
-// Adds one block of four rows: sums[t][r] gets 16 lanes that add up to what follows S, still with the weights'
-// offset in it; `offset` and `minima` (by row) what has to be taken off.
+// Adds one block of four rows against `tokens` activations.
 SLUICE_INLINE void super_add(
     int format, const uint8_t *const w[4], const int8_t *q, const float *scale, const int16_t *sum,
     size_t x_stride, int tokens, size_t ahead, __m128 a[4]) {
@@ -293,7 +303,8 @@ SLUICE_INLINE void super_add(
         __m512i scales[4];
         __m256i offset_scales = _mm256_setzero_si256();
         if (has_minimum(format)) {
-            // Sub-block scales as 16-bit numbers in the low halves of the lanes, 0 in the high ones.
+            // Sub-block scales as 16-bit numbers in the low halves of the lanes, 0 in the high
+            // ones.
             __m512i row = row_part(k_scale, r);
             for (int k = 0; k < 4; k++) {
                 int even = (int)0x80808000 | 2 * k, odd = (int)0x80808000 | (2 * k + 1);
@@ -355,17 +366,18 @@ SLUICE_INLINE void super_add(
         __m128i total = add_lanes(s[t][0], s[t][1], s[t][2], s[t][3]);
         __m128 term = _mm_mul_ps(_mm_mul_ps(d, dx), _mm_cvtepi32_ps(total));
         if (has_minimum(format)) {
-            // Sums of the activations by sub-block, [-4064 .. 4064], against the minima of all four rows.
+            // Sums of the activations by sub-block, [-4064 .. 4064], against the minima of all four
+            // rows.
             __m256i sums = load_256((const uint8_t *)sum + (size_t)t * x_stride);
-            __m128i by_sub_block = _mm256_cvtepi32_epi16(_mm256_madd_epi16(sums, _mm256_set1_epi16(1)));
-            const __m512i upper = _mm512_broadcast_i32x4(_mm_setr_epi8(
-                8, -1, 9, -1, 10, -1, 11, -1, 12, -1, 13, -1, 14, -1, 15, -1));
+            __m128i by_sub_block =
+                _mm256_cvtepi32_epi16(_mm256_madd_epi16(sums, _mm256_set1_epi16(1)));
+            const __m512i upper = _mm512_broadcast_i32x4(
+                _mm_setr_epi8(8, -1, 9, -1, 10, -1, 11, -1, 12, -1, 13, -1, 14, -1, 15, -1));
             __m512i m = _mm512_madd_epi16(
                 _mm512_shuffle_epi8(k_scale, upper), _mm512_broadcast_i32x4(by_sub_block));
             m = _mm512_add_epi32(m, _mm512_shuffle_epi32(m, _MM_PERM_BADC));
             m = _mm512_add_epi32(m, _mm512_shuffle_epi32(m, _MM_PERM_CDAB));
-            const __m512i firsts =
-                _mm512_castsi128_si512(_mm_setr_epi32(0, 4, 8, 12));
+            const __m512i firsts = _mm512_castsi128_si512(_mm_setr_epi32(0, 4, 8, 12));
             __m128i minimum = _mm512_castsi512_si128(_mm512_permutexvar_epi32(firsts, m));
             term = _mm_sub_ps(term, _mm_mul_ps(_mm_mul_ps(dmin, dx), _mm_cvtepi32_ps(minimum)));
         }
@@ -374,8 +386,8 @@ SLUICE_INLINE void super_add(
 }
 
 SLUICE_INLINE void super_tile(
-    int format, const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens,
-    size_t ahead, float (*out)[4]) {
+    int format, const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n,
+    int tokens, size_t ahead, float (*out)[4]) {
     record_a256 record = as_a256(x, n);
     __m128 a[4];
     for (int t = 0; t < tokens; t++) a[t] = _mm_setzero_ps();
@@ -389,12 +401,12 @@ SLUICE_INLINE void super_tile(
     for (int t = 0; t < tokens; t++) _mm_storeu_ps(out[t], a[t]);
 }
 
-#define SLUICE_BLOCK_GEMM(format, kind)                                                        \
-    SLUICE_INLINE void tile_##format(                                                          \
-        const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens,  \
-        size_t ahead, float (*out)[4]) {                                                       \
-        kind##_tile(kind##_##format, w, x, x_stride, n, tokens, ahead, out);                   \
-    }                                                                                          \
+#define SLUICE_BLOCK_GEMM(format, kind)                                                       \
+    SLUICE_INLINE void tile_##format(                                                         \
+        const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens, \
+        size_t ahead, float (*out)[4]) {                                                      \
+        kind##_tile(kind##_##format, w, x, x_stride, n, tokens, ahead, out);                  \
+    }                                                                                         \
     SLUICE_TILED_GEMM(format, 4)
 
 SLUICE_BLOCK_GEMM(q4_0, eight)

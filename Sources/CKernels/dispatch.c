@@ -1,7 +1,8 @@
 // Which kernel tables this machine can run.
 //
-// Tables are listed best first, and each needs everything the next one needs, so what a machine can run is
-// always a tail of the list: there is nothing to initialise and no state to share between threads.
+// Tables are listed best first, and each needs everything the next one needs, so what a machine can
+// run is always a tail of the list: there is nothing to initialise and no state to share between
+// threads.
 #include <string.h>
 
 #include "tables.h"
@@ -28,7 +29,8 @@ static uint32_t unusable(void) {
 
 static const sluice_kernels *const tables[] = {&sluice_neon_dotprod, &sluice_neon, &sluice_scalar};
 
-// NEON belongs to the architecture; the kernel lists the dot-product instructions as bit 20 (HWCAP_ASIMDDP).
+// NEON belongs to the architecture; the kernel lists the dot-product instructions as bit 20
+// (HWCAP_ASIMDDP).
 static uint32_t unusable(void) { return (getauxval(AT_HWCAP) >> 20 & 1) ? 0 : 1; }
 
 #else

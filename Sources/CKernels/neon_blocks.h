@@ -1,7 +1,8 @@
 // Dot products of the quantised formats with NEON, with or without the dot-product instructions.
 //
-// Weights are made signed bytes. Products of bytes, at most 128 * 127 each, are added in pairs in 16 bits and then in
-// 32, or by SDOT in 32 at once: exact either way. Pairwise additions reduce four vectors in three instructions.
+// Weights are made signed bytes. Products of bytes, at most 128 * 127 each, are added in pairs in
+// 16 bits and then in 32, or by SDOT in 32 at once: exact either way. Pairwise additions reduce
+// four vectors in three instructions.
 
 // Adds 16 products to `sum`, in some lanes or other. Pairs stay within 2 * 128 * 127 = 32512.
 SLUICE_INLINE int32x4_t add_products(int32x4_t sum, int8x16_t w, int8x16_t q) {
@@ -86,16 +87,16 @@ SLUICE_INLINE void four_add(
             }
             float32x4_t s =
                 vcvtq_f32_s32(add_lanes(products[0], products[1], products[2], products[3]));
-            float32x4_t dx =
-                vld1q_f32((const float *)(const void *)((const uint8_t *)scale + (size_t)t * x_stride));
+            float32x4_t dx = vld1q_f32(
+                (const float *)(const void *)((const uint8_t *)scale + (size_t)t * x_stride));
             a[t][r] = vaddq_f32(a[t][r], vmulq_f32(vmulq_f32(d, dx), s));
         }
     }
 }
 
 SLUICE_INLINE void eight_tile(
-    int format, const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens,
-    size_t ahead, float (*out)[4]) {
+    int format, const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n,
+    int tokens, size_t ahead, float (*out)[4]) {
     size_t stride = eight_stride(format);
     record_a32 record = as_a32(x, n);
     uint32_t blocks = n / 32, b = 0;
@@ -110,26 +111,32 @@ SLUICE_INLINE void eight_tile(
             uint32_t first = b + 4 * (uint32_t)h;
             const uint8_t *at[4];
             for (int r = 0; r < 4; r++) at[r] = w[r] + first * stride;
-            four_add(format, at, record.q + (size_t)first * 32, record.scale + first, x_stride, tokens,
-                     ahead, a[h]);
+            four_add(
+                format, at, record.q + (size_t)first * 32, record.scale + first, x_stride, tokens,
+                ahead, a[h]);
         }
     }
     if (b < blocks) {
         // The last blocks, padded to eight with zeros: those add +0, which changes nothing.
         uint8_t rows[4][8 * 34] = {{0}};
-        struct { int8_t q[256]; float scale[8]; } rest[4];
+        struct {
+            int8_t q[256];
+            float scale[8];
+        } rest[4];
         memset(rest, 0, sizeof rest);
         for (int r = 0; r < 4; r++) memcpy(rows[r], w[r] + b * stride, (blocks - b) * stride);
         for (int t = 0; t < tokens; t++) {
             memcpy(rest[t].q, record.q + (size_t)t * x_stride + (size_t)b * 32, (blocks - b) * 32);
-            memcpy(rest[t].scale, (const uint8_t *)(record.scale + b) + (size_t)t * x_stride,
-                   (blocks - b) * sizeof(float));
+            memcpy(
+                rest[t].scale, (const uint8_t *)(record.scale + b) + (size_t)t * x_stride,
+                (blocks - b) * sizeof(float));
         }
         for (int h = 0; h < 2; h++) {
             const uint8_t *at[4];
             for (int r = 0; r < 4; r++) at[r] = rows[r] + 4 * (size_t)h * stride;
-            four_add(format, at, rest[0].q + 128 * h, rest[0].scale + 4 * h, sizeof rest[0], tokens, 0,
-                     a[h]);
+            four_add(
+                format, at, rest[0].q + 128 * h, rest[0].scale + 4 * h, sizeof rest[0], tokens, 0,
+                a[h]);
         }
     }
     for (int t = 0; t < tokens; t++) {
@@ -171,8 +178,8 @@ SLUICE_INLINE void super_weights(int format, const uint8_t *block, int c, int8x1
                 uint8x16_t v = vld1q_u8(block + 64 * (c / 2) + 32 * i + 16 * h);
                 int8x16_t low = c % 2 == 0 ? low_nibbles(v) : high_nibbles(v);
                 int8_t run = (int8_t)(2 * (c % 2) + i);
-                uint8x16_t upper = vandq_u8(
-                    vshlq_u8(high, vdupq_n_s8((int8_t)(4 - 2 * run))), vdupq_n_u8(48));
+                uint8x16_t upper =
+                    vandq_u8(vshlq_u8(high, vdupq_n_s8((int8_t)(4 - 2 * run))), vdupq_n_u8(48));
                 low = vorrq_s8(low, vreinterpretq_s8_u8(upper));
                 w[2 * i + h] = vsubq_s8(low, vdupq_n_s8(32));  // [-32 .. 31]
             }
@@ -193,8 +200,8 @@ SLUICE_INLINE void k_scale_bytes(const uint8_t *packed, uint8_t scales[16]) {
     memcpy(&b, packed + 4, 4);
     memcpy(&c, packed + 8, 4);
     uint32_t four[4] = {
-        a & 0x3f3f3f3f, (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030),
-        b & 0x3f3f3f3f, (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030)};
+        a & 0x3f3f3f3f, (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030), b & 0x3f3f3f3f,
+        (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030)};
     memcpy(scales, four, 16);
 }
 
@@ -240,7 +247,8 @@ SLUICE_INLINE void super_add(
             for (int t = 0; t < tokens; t++) {
                 const int8_t *qt = q + (size_t)t * x_stride + 64 * c;
                 for (int i = 0; i < 2; i++) {
-                    int32x4_t p = add_products(vdupq_n_s32(0), weights[2 * i], vld1q_s8(qt + 32 * i));
+                    int32x4_t p =
+                        add_products(vdupq_n_s32(0), weights[2 * i], vld1q_s8(qt + 32 * i));
                     int8x16_t rest = vld1q_s8(qt + 32 * i + 16);
                     if (format == super_q6_K) {
                         s[t][r] = vmlaq_n_s32(s[t][r], p, scales[4 * c + 2 * i]);
@@ -270,8 +278,8 @@ SLUICE_INLINE void super_add(
 }
 
 SLUICE_INLINE void super_tile(
-    int format, const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens,
-    size_t ahead, float (*out)[4]) {
+    int format, const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n,
+    int tokens, size_t ahead, float (*out)[4]) {
     record_a256 record = as_a256(x, n);
     float32x4_t a[4];
     for (int t = 0; t < tokens; t++) a[t] = vdupq_n_f32(0);
@@ -285,12 +293,12 @@ SLUICE_INLINE void super_tile(
     for (int t = 0; t < tokens; t++) vst1q_f32(out[t], a[t]);
 }
 
-#define SLUICE_BLOCK_GEMM(format, kind, most)                                                  \
-    SLUICE_INLINE void tile_##format(                                                          \
-        const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens,  \
-        size_t ahead, float (*out)[4]) {                                                       \
-        kind##_tile(kind##_##format, w, x, x_stride, n, tokens, ahead, out);                   \
-    }                                                                                          \
+#define SLUICE_BLOCK_GEMM(format, kind, most)                                                 \
+    SLUICE_INLINE void tile_##format(                                                         \
+        const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens, \
+        size_t ahead, float (*out)[4]) {                                                      \
+        kind##_tile(kind##_##format, w, x, x_stride, n, tokens, ahead, out);                  \
+    }                                                                                         \
     SLUICE_TILED_GEMM(format, most)
 
 // Two tokens fill the registers with accumulators where there are eight for each.

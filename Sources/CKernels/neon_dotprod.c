@@ -1,4 +1,5 @@
-// The table for 64-bit ARM with the dot-product instructions of ARMv8.2 (Cortex-A55 and A76 onwards).
+// The table for 64-bit ARM with the dot-product instructions of ARMv8.2 (Cortex-A55 and A76
+// onwards).
 #if defined(__aarch64__)
 
 #include <arm_neon.h>

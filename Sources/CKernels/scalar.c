@@ -1,8 +1,10 @@
-// The definition of every operation, in plain C: what CKernels.h says, one rounding per line of thought.
+// The definition of every operation, in plain C: what CKernels.h says, one rounding per line of
+// thought.
 //
-// The other tables are tested against this one bit for bit. It is also what runs where no faster table
-// can, so it stays free of tricks that only pay elsewhere. Intervals of the integer sums are stated where
-// they are formed: quants of activations lie in [-127 .. 127], so none can leave 32 bits.
+// The other tables are tested against this one bit for bit. It is also what runs where no faster
+// table can, so it stays free of tricks that only pay elsewhere. Intervals of the integer sums are
+// stated where they are formed: quants of activations lie in [-127 .. 127], so none can leave 32
+// bits.
 #include <math.h>
 
 #include "blocks.h"
@@ -120,7 +122,7 @@ static float dot_q4_K(const uint8_t *row, const void *record, uint32_t n) {
             minimum += m[j] * (sum[2 * j] + sum[2 * j + 1]);
         }
         a += (half_to_float(w[b].d) * x.scale[b]) * (float)s
-            - (half_to_float(w[b].dmin) * x.scale[b]) * (float)minimum;
+             - (half_to_float(w[b].dmin) * x.scale[b]) * (float)minimum;
     }
     return a;
 }
@@ -145,7 +147,7 @@ static float dot_q5_K(const uint8_t *row, const void *record, uint32_t n) {
             minimum += m[j] * (sum[2 * j] + sum[2 * j + 1]);
         }
         a += (half_to_float(w[b].d) * x.scale[b]) * (float)s
-            - (half_to_float(w[b].dmin) * x.scale[b]) * (float)minimum;
+             - (half_to_float(w[b].dmin) * x.scale[b]) * (float)minimum;
     }
     return a;
 }
@@ -194,17 +196,17 @@ static float dot_iq4_xs(const uint8_t *row, const void *record, uint32_t n) {
 }
 
 // One kernel per format: every row against every token.
-#define GEMM(format)                                                                               \
-    static void gemm_##format(                                                                     \
-        const void *weights, size_t row_bytes, uint32_t rows, const void *x, size_t x_stride_bytes, \
-        uint32_t tokens, uint32_t n, float *y, size_t y_stride) {                                  \
-        for (uint32_t r = 0; r < rows; r++) {                                                      \
-            const uint8_t *row = (const uint8_t *)weights + r * row_bytes;                         \
-            for (uint32_t t = 0; t < tokens; t++) {                                                \
-                y[t * y_stride + r] =                                                              \
-                    dot_##format(row, (const uint8_t *)x + t * x_stride_bytes, n);                 \
-            }                                                                                      \
-        }                                                                                          \
+#define GEMM(format)                                                                     \
+    static void gemm_##format(                                                           \
+        const void *weights, size_t row_bytes, uint32_t rows, const void *x,             \
+        size_t x_stride_bytes, uint32_t tokens, uint32_t n, float *y, size_t y_stride) { \
+        for (uint32_t r = 0; r < rows; r++) {                                            \
+            const uint8_t *row = (const uint8_t *)weights + r * row_bytes;               \
+            for (uint32_t t = 0; t < tokens; t++) {                                      \
+                y[t * y_stride + r] =                                                    \
+                    dot_##format(row, (const uint8_t *)x + t * x_stride_bytes, n);       \
+            }                                                                            \
+        }                                                                                \
     }
 
 GEMM(f32)
@@ -327,8 +329,8 @@ static void scores_f32(
 }
 
 static void mix_f16(
-    const float *weights, const uint16_t *values, size_t stride, uint32_t count,
-    uint32_t head_size, float *out) {
+    const float *weights, const uint16_t *values, size_t stride, uint32_t count, uint32_t head_size,
+    float *out) {
     for (uint32_t i = 0; i < head_size; i++) out[i] = 0;
     for (uint32_t t = 0; t < count; t++) {
         const uint16_t *row = values + t * stride;

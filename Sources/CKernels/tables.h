@@ -1,4 +1,5 @@
-// The kernel tables, one per instruction set; which of them a machine can run is dispatch.c's business.
+// The kernel tables, one per instruction set; which of them a machine can run is dispatch.c's
+// business.
 #ifndef SLUICE_TABLES_H
 #define SLUICE_TABLES_H
 

@@ -1,5 +1,5 @@
-// Compiles the functions that follow for the instruction set named by SLUICE_TARGET, up to target_end.h.
-// SwiftPM has no flags per file. Headers of the system must be included before.
+// Compiles the functions that follow for the instruction set named by SLUICE_TARGET, up to
+// target_end.h. SwiftPM has no flags per file. Headers of the system must be included before.
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
 #define SLUICE_PRAGMA(text) _Pragma(#text)

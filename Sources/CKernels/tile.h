@@ -1,16 +1,18 @@
 // From tiles to a gemm.
 //
 // A tile is four weight rows against a few tokens: an instruction set unpacks each block once for
-// all tokens, loads the activations once for all rows, and reduces four sums in one tree. Rows that do not
-// fill a tile repeat its last row and throw the copies away.
+// all tokens, loads the activations once for all rows, and reduces four sums in one tree. Rows that
+// do not fill a tile repeat its last row and throw the copies away.
 //
 // A tile is an always-inlined function
 //     tile(w[4], x, x_stride_bytes, n, tokens, ahead, out[tokens][4])
-// whose `tokens` is a constant at each call, so that its loops unroll and its accumulators live in registers.
+// whose `tokens` is a constant at each call, so that its loops unroll and its accumulators live in
+// registers.
 //
-// Rows are short (1 to 8 KB) for the hardware's prefetchers: four streams that end before they are recognised. So
-// with one token, where memory is the limit, a tile asks for the tile to come, `ahead` bytes on, while it
-// works. On a matrix in DRAM that took one core of an EPYC 9005 from 11 to 35 GB/s (Q6_K, 2048 columns).
+// Rows are short (1 to 8 KB) for the hardware's prefetchers: four streams that end before they are
+// recognised. So with one token, where memory is the limit, a tile asks for the tile to come,
+// `ahead` bytes on, while it works. On a matrix in DRAM that took one core of an EPYC 9005 from 11
+// to 35 GB/s (Q6_K, 2048 columns).
 #ifndef SLUICE_TILE_H
 #define SLUICE_TILE_H
 
@@ -23,23 +25,24 @@ SLUICE_INLINE void store_tile(
     }
 }
 
-// Asks for `bytes` bytes that lie `ahead` of p. The address may be beyond the matrix: asking is not touching.
+// Asks for `bytes` bytes that lie `ahead` of p. The address may be beyond the matrix: asking is not
+// touching.
 SLUICE_INLINE void prefetch(const uint8_t *p, size_t ahead, size_t bytes) {
     for (size_t i = 0; i < bytes; i += 64) {
         __builtin_prefetch((const void *)((uintptr_t)p + ahead + i), 0, 3);
     }
 }
 
-// The fewest whole tiles that make 4 KB.
+// The fewest whole tiles that make 8 KB, the best of 4, 8, 12 and 16 where that was measured.
 SLUICE_INLINE size_t prefetch_distance(size_t row_bytes) {
     size_t tile = 4 * row_bytes;
-    return tile == 0 ? 0 : (4095 / tile + 1) * tile;
+    return tile == 0 ? 0 : (8191 / tile + 1) * tile;
 }
 
-#define SLUICE_TILES(tile, at_once)                                                   \
-    for (; t + at_once <= tokens; t += at_once) {                                     \
+#define SLUICE_TILES(tile, at_once)                                                               \
+    for (; t + at_once <= tokens; t += at_once) {                                                 \
         tile(w, (const uint8_t *)x + t * x_stride_bytes, x_stride_bytes, n, at_once, ahead, out); \
-        store_tile((const float(*)[4])out, at_once, live, y + t * y_stride + r, y_stride); \
+        store_tile((const float (*)[4])out, at_once, live, y + t * y_stride + r, y_stride);       \
     }
 
 // Defines gemm_<format> from tile_<format>, taking up to `most` (1, 2 or 4) tokens at once.

@@ -6,20 +6,22 @@
 //     vu                   the same lanes as 32-bit integers
 //     FLOAT_ROWS           weight rows whose accumulators fit the registers together: 1, 2 or 4
 //     FLOAT_TOKENS         tokens to take with them: 1, 2 or 4
-//     vf_load/store(p)     any alignment;  vf_load_f16, vf_load_bf16, vf_store_f16: the same, widening or narrowing
-//     vf_set1, add, sub, mul, div
+//     vf_load, vf_store    at any alignment; with _f16 or _bf16 widening or narrowing
+//     vf_set1, vf_add, vf_sub, vf_mul, vf_div
 //     vf_larger(a, b)      a > b ? a : b, so a NaN in a gives b
 //     vf_smaller(a, b)     a < b ? a : b, so a NaN in b gives b
 //     vf_drop_below(x, limit, v)   0 where x < limit, else v
-//     vf_round(x, &power)  x to the nearest even integer k (|k| < 2^22, or anything for NaN), power = 2^k
+//     vf_round(x, &power)  x to the nearest even integer k, |k| < 2^22, and power = 2^k; anything
+//                          for NaN
 //     vf_fold(v)           sum of the lanes, folded in halves
-//     vf_magnitude(v), vu_larger, vu_largest(v)    the bits of |v|, their maximum by lane and over lanes
+//     vf_magnitude(v)      the bits of |v|
+//     vu_larger, vu_largest    maximum lane by lane, and over the lanes
 //     vf_store_i8(p, v)    LANES values in [-127 .. 127], rounded to nearest even
 //     sum_of_16(q)         sum of 16 int8
 //
-// The accumulators that CKernels.h speaks of, 32 of them, are ACCUMULATORS vectors. The ends of rows go through a
-// buffer padded with zeros: an accumulator starts at +0 and can never become -0, so adding 0 * 0 leaves
-// it as it is. Nothing is read or written beyond the stated lengths.
+// The accumulators that CKernels.h speaks of, 32 of them, are ACCUMULATORS vectors. The ends of
+// rows go through a buffer padded with zeros: an accumulator starts at +0 and can never become -0,
+// so adding 0 * 0 leaves it as it is. Nothing is read or written beyond the stated lengths.
 #ifndef SLUICE_VECTORS_H
 #define SLUICE_VECTORS_H
 
@@ -32,8 +34,12 @@
 SLUICE_INLINE vf vf_zero(void) { return vf_set1(0.0f); }
 
 SLUICE_INLINE vf load_f32(const uint8_t *p) { return vf_load((const float *)(const void *)p); }
-SLUICE_INLINE vf load_f16(const uint8_t *p) { return vf_load_f16((const uint16_t *)(const void *)p); }
-SLUICE_INLINE vf load_bf16(const uint8_t *p) { return vf_load_bf16((const uint16_t *)(const void *)p); }
+SLUICE_INLINE vf load_f16(const uint8_t *p) {
+    return vf_load_f16((const uint16_t *)(const void *)p);
+}
+SLUICE_INLINE vf load_bf16(const uint8_t *p) {
+    return vf_load_bf16((const uint16_t *)(const void *)p);
+}
 
 // The first `count` < LANES floats, the rest 0.
 SLUICE_INLINE vf load_some(const float *p, uint32_t count) {
@@ -58,70 +64,72 @@ SLUICE_INLINE float fold(vf *a) {
 // MARK: Dot products
 
 // Rows of `rows` weight pointers against `tokens` activations of n floats; out[t][r].
-#define SLUICE_FLOAT_DOTS(format, size)                                                          \
-    SLUICE_INLINE void dots_##format(                                                            \
-        const uint8_t *const *w, int rows, const uint8_t *x, size_t x_stride_bytes, int tokens,  \
-        uint32_t n, size_t ahead, float (*out)[4]) {                                             \
-        vf a[4][4][ACCUMULATORS];                                                                \
-        for (int r = 0; r < rows; r++) {                                                         \
-            for (int t = 0; t < tokens; t++) {                                                   \
-                for (int k = 0; k < ACCUMULATORS; k++) a[r][t][k] = vf_zero();                   \
-            }                                                                                    \
-        }                                                                                        \
-        uint32_t i = 0;                                                                          \
-        for (; n - i >= 32; i += 32) {                                                           \
-            for (int k = 0; k < ACCUMULATORS; k++) {                                             \
-                size_t at = (size_t)i + (size_t)k * LANES;                                       \
-                vf v[4];                                                                         \
-                for (int t = 0; t < tokens; t++) {                                               \
-                    v[t] = load_f32(x + (size_t)t * x_stride_bytes + at * 4);                    \
-                }                                                                                \
-                for (int r = 0; r < rows; r++) {                                                 \
-                    if (tokens == 1 && k * LANES * size % 64 == 0) {                             \
-                        prefetch(w[r] + at * size, ahead, 64);                                   \
-                    }                                                                            \
-                    vf weight = load_##format(w[r] + at * size);                                 \
-                    for (int t = 0; t < tokens; t++) {                                           \
-                        a[r][t][k] = vf_add(a[r][t][k], vf_mul(weight, v[t]));                   \
-                    }                                                                            \
-                }                                                                                \
-            }                                                                                    \
-        }                                                                                        \
-        if (i < n) {                                                                             \
-            uint8_t row[32 * size];                                                              \
-            float activation[32];                                                                \
-            for (int t = 0; t < tokens; t++) {                                                   \
-                memset(activation, 0, sizeof activation);                                        \
-                memcpy(activation, x + (size_t)t * x_stride_bytes + (size_t)i * 4,               \
-                       (size_t)(n - i) * 4);                                                     \
-                for (int r = 0; r < rows; r++) {                                                 \
-                    memset(row, 0, sizeof row);                                                  \
-                    memcpy(row, w[r] + (size_t)i * size, (size_t)(n - i) * size);                \
-                    for (int k = 0; k < ACCUMULATORS; k++) {                                     \
-                        vf product = vf_mul(                                                     \
-                            load_##format(row + k * LANES * size), vf_load(activation + k * LANES)); \
-                        a[r][t][k] = vf_add(a[r][t][k], product);                                \
-                    }                                                                            \
-                }                                                                                \
-            }                                                                                    \
-        }                                                                                        \
-        for (int r = 0; r < rows; r++) {                                                         \
-            for (int t = 0; t < tokens; t++) out[t][r] = fold(a[r][t]);                          \
-        }                                                                                        \
-    }                                                                                            \
-                                                                                                 \
-    SLUICE_INLINE void tile_##format(                                                            \
-        const uint8_t *const w[4], const uint8_t *x, size_t x_stride_bytes, uint32_t n,          \
-        int tokens, size_t ahead, float (*out)[4]) {                                             \
-        for (int r = 0; r < 4; r += FLOAT_ROWS) {                                                \
-            float part[4][4];                                                                    \
-            dots_##format(w + r, FLOAT_ROWS, x, x_stride_bytes, tokens, n, ahead, part);         \
-            for (int t = 0; t < tokens; t++) {                                                   \
-                for (int i = 0; i < FLOAT_ROWS; i++) out[t][r + i] = part[t][i];                 \
-            }                                                                                    \
-        }                                                                                        \
-    }                                                                                            \
-                                                                                                 \
+#define SLUICE_FLOAT_DOTS(format, size)                                                         \
+    SLUICE_INLINE void dots_##format(                                                           \
+        const uint8_t *const *w, int rows, const uint8_t *x, size_t x_stride_bytes, int tokens, \
+        uint32_t n, size_t ahead, float (*out)[4]) {                                            \
+        vf a[4][4][ACCUMULATORS];                                                               \
+        for (int r = 0; r < rows; r++) {                                                        \
+            for (int t = 0; t < tokens; t++) {                                                  \
+                for (int k = 0; k < ACCUMULATORS; k++) a[r][t][k] = vf_zero();                  \
+            }                                                                                   \
+        }                                                                                       \
+        uint32_t i = 0;                                                                         \
+        for (; n - i >= 32; i += 32) {                                                          \
+            for (int k = 0; k < ACCUMULATORS; k++) {                                            \
+                size_t at = (size_t)i + (size_t)k * LANES;                                      \
+                vf v[4];                                                                        \
+                for (int t = 0; t < tokens; t++) {                                              \
+                    v[t] = load_f32(x + (size_t)t * x_stride_bytes + at * 4);                   \
+                }                                                                               \
+                for (int r = 0; r < rows; r++) {                                                \
+                    if (tokens == 1 && k * LANES * size % 64 == 0) {                            \
+                        prefetch(w[r] + at * size, ahead, 64);                                  \
+                    }                                                                           \
+                    vf weight = load_##format(w[r] + at * size);                                \
+                    for (int t = 0; t < tokens; t++) {                                          \
+                        a[r][t][k] = vf_add(a[r][t][k], vf_mul(weight, v[t]));                  \
+                    }                                                                           \
+                }                                                                               \
+            }                                                                                   \
+        }                                                                                       \
+        if (i < n) {                                                                            \
+            uint8_t row[32 * size];                                                             \
+            float activation[32];                                                               \
+            for (int t = 0; t < tokens; t++) {                                                  \
+                memset(activation, 0, sizeof activation);                                       \
+                memcpy(                                                                         \
+                    activation, x + (size_t)t * x_stride_bytes + (size_t)i * 4,                 \
+                    (size_t)(n - i) * 4);                                                       \
+                for (int r = 0; r < rows; r++) {                                                \
+                    memset(row, 0, sizeof row);                                                 \
+                    memcpy(row, w[r] + (size_t)i * size, (size_t)(n - i) * size);               \
+                    for (int k = 0; k < ACCUMULATORS; k++) {                                    \
+                        vf product = vf_mul(                                                    \
+                            load_##format(row + k * LANES * size),                              \
+                            vf_load(activation + k * LANES));                                   \
+                        a[r][t][k] = vf_add(a[r][t][k], product);                               \
+                    }                                                                           \
+                }                                                                               \
+            }                                                                                   \
+        }                                                                                       \
+        for (int r = 0; r < rows; r++) {                                                        \
+            for (int t = 0; t < tokens; t++) out[t][r] = fold(a[r][t]);                         \
+        }                                                                                       \
+    }                                                                                           \
+                                                                                                \
+    SLUICE_INLINE void tile_##format(                                                           \
+        const uint8_t *const w[4], const uint8_t *x, size_t x_stride_bytes, uint32_t n,         \
+        int tokens, size_t ahead, float (*out)[4]) {                                            \
+        for (int r = 0; r < 4; r += FLOAT_ROWS) {                                               \
+            float part[4][4];                                                                   \
+            dots_##format(w + r, FLOAT_ROWS, x, x_stride_bytes, tokens, n, ahead, part);        \
+            for (int t = 0; t < tokens; t++) {                                                  \
+                for (int i = 0; i < FLOAT_ROWS; i++) out[t][r + i] = part[t][i];                \
+            }                                                                                   \
+        }                                                                                       \
+    }                                                                                           \
+                                                                                                \
     SLUICE_TILED_GEMM(format, FLOAT_TOKENS)
 
 SLUICE_FLOAT_DOTS(f32, 4)
@@ -213,7 +221,8 @@ SLUICE_INLINE vf silu_times(vf gate, vf up) {
 
 static void swiglu(const float *gate, const float *up, uint32_t n, float *y) {
     uint32_t i = 0;
-    for (; n - i >= LANES; i += LANES) vf_store(y + i, silu_times(vf_load(gate + i), vf_load(up + i)));
+    for (; n - i >= LANES; i += LANES)
+        vf_store(y + i, silu_times(vf_load(gate + i), vf_load(up + i)));
     if (i < n) {
         vf v = silu_times(load_some(gate + i, n - i), load_some(up + i, n - i));
         store_some(y + i, v, n - i);
@@ -258,21 +267,22 @@ static void add_scaled(const float *x, float scale, uint32_t n, float *y) {
 
 // MARK: Attention
 
-#define SLUICE_SCORES(format, element)                                                        \
-    static void scores_##format(                                                              \
-        const float *query, const element *keys, size_t stride, uint32_t count,               \
-        uint32_t head_size, float scale, float *out) {                                        \
-        for (uint32_t t = 0; t < count; t += FLOAT_ROWS) {                                    \
-            uint32_t live = count - t < FLOAT_ROWS ? count - t : FLOAT_ROWS;                  \
-            const uint8_t *w[FLOAT_ROWS];                                                     \
-            float part[4][4];                                                                 \
-            for (uint32_t i = 0; i < FLOAT_ROWS; i++) {                                       \
-                w[i] = (const uint8_t *)(keys + (t + (i < live ? i : live - 1)) * stride);    \
-            }                                                                                 \
-            dots_##format(w, FLOAT_ROWS, (const uint8_t *)query, 0, 1, head_size,             \
-                         FLOAT_ROWS * stride * sizeof(element), part);                        \
-            for (uint32_t i = 0; i < live; i++) out[t + i] = part[0][i] * scale;              \
-        }                                                                                     \
+#define SLUICE_SCORES(format, element)                                                     \
+    static void scores_##format(                                                           \
+        const float *query, const element *keys, size_t stride, uint32_t count,            \
+        uint32_t head_size, float scale, float *out) {                                     \
+        for (uint32_t t = 0; t < count; t += FLOAT_ROWS) {                                 \
+            uint32_t live = count - t < FLOAT_ROWS ? count - t : FLOAT_ROWS;               \
+            const uint8_t *w[FLOAT_ROWS];                                                  \
+            float part[4][4];                                                              \
+            for (uint32_t i = 0; i < FLOAT_ROWS; i++) {                                    \
+                w[i] = (const uint8_t *)(keys + (t + (i < live ? i : live - 1)) * stride); \
+            }                                                                              \
+            dots_##format(                                                                 \
+                w, FLOAT_ROWS, (const uint8_t *)query, 0, 1, head_size,                    \
+                FLOAT_ROWS * stride * sizeof(element), part);                              \
+            for (uint32_t i = 0; i < live; i++) out[t + i] = part[0][i] * scale;           \
+        }                                                                                  \
     }
 
 SLUICE_SCORES(f16, uint16_t)
@@ -333,34 +343,34 @@ static void from_f16(const uint16_t *x, uint32_t n, float *y) {
 }
 
 // The table itself; the instruction set's file has the quantised formats under these names.
-#define SLUICE_TABLE(symbol, title)              \
-    const sluice_kernels symbol = {              \
-        .name = title,                           \
-        .gemm =                                  \
-            {                                    \
-                [SLUICE_F32] = gemm_f32,         \
-                [SLUICE_F16] = gemm_f16,         \
-                [SLUICE_BF16] = gemm_bf16,       \
-                [SLUICE_Q4_0] = gemm_q4_0,       \
-                [SLUICE_Q8_0] = gemm_q8_0,       \
-                [SLUICE_MXFP4] = gemm_mxfp4,     \
-                [SLUICE_Q4_K] = gemm_q4_K,       \
-                [SLUICE_Q5_K] = gemm_q5_K,       \
-                [SLUICE_Q6_K] = gemm_q6_K,       \
-                [SLUICE_IQ4_XS] = gemm_iq4_xs,   \
-            },                                   \
-        .quantize_a32 = quantize_a32,            \
-        .quantize_a256 = quantize_a256,          \
-        .rms_norm = rms_norm,                    \
-        .swiglu = swiglu,                        \
-        .softmax_exp = softmax_exp,              \
-        .add_scaled = add_scaled,                \
-        .scores_f16 = scores_f16,                \
-        .mix_f16 = mix_f16,                      \
-        .scores_f32 = scores_f32,                \
-        .mix_f32 = mix_f32,                      \
-        .to_f16 = to_f16,                        \
-        .from_f16 = from_f16,                    \
+#define SLUICE_TABLE(symbol, title)            \
+    const sluice_kernels symbol = {            \
+        .name = title,                         \
+        .gemm =                                \
+            {                                  \
+                [SLUICE_F32] = gemm_f32,       \
+                [SLUICE_F16] = gemm_f16,       \
+                [SLUICE_BF16] = gemm_bf16,     \
+                [SLUICE_Q4_0] = gemm_q4_0,     \
+                [SLUICE_Q8_0] = gemm_q8_0,     \
+                [SLUICE_MXFP4] = gemm_mxfp4,   \
+                [SLUICE_Q4_K] = gemm_q4_K,     \
+                [SLUICE_Q5_K] = gemm_q5_K,     \
+                [SLUICE_Q6_K] = gemm_q6_K,     \
+                [SLUICE_IQ4_XS] = gemm_iq4_xs, \
+            },                                 \
+        .quantize_a32 = quantize_a32,          \
+        .quantize_a256 = quantize_a256,        \
+        .rms_norm = rms_norm,                  \
+        .swiglu = swiglu,                      \
+        .softmax_exp = softmax_exp,            \
+        .add_scaled = add_scaled,              \
+        .scores_f16 = scores_f16,              \
+        .mix_f16 = mix_f16,                    \
+        .scores_f32 = scores_f32,              \
+        .mix_f32 = mix_f32,                    \
+        .to_f16 = to_f16,                      \
+        .from_f16 = from_f16,                  \
     };
 
 #endif

@@ -1,10 +1,11 @@
 // Every kernel table of this machine against the scalar one, bit for bit.
 //
 // The Swift tests do the same for the machine they run on; this program needs only a C compiler, so
-// it can be built for another architecture and run under an emulator (tools/test-kernels-arm). Inputs come from
-// a seeded generator and are the same everywhere: the digest printed at the end, taken over the scalar
-// results, must therefore be the same on every machine too. Buffers end at an inaccessible page, so a read or a
-// write too far is a crash; what lies around the results inside their buffer is checked.
+// it can be built for another architecture and run under an emulator (tools/test-kernels-arm).
+// Inputs come from a seeded generator and are the same everywhere: the digest printed at the end,
+// taken over the scalar results, must therefore be the same on every machine too. Buffers end at an
+// inaccessible page, so a read or a write too far is a crash; what lies around the results inside
+// their buffer is checked.
 //
 //     check [TABLE ...]      fails if one of the named tables cannot run here
 
@@ -43,8 +44,8 @@ static uint8_t *buffer_ends[BUFFERS];
 static void make_buffers(void) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     for (int i = 0; i < BUFFERS; i++) {
-        uint8_t *base = mmap(NULL, BUFFER_BYTES + page, PROT_READ | PROT_WRITE,
-                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        uint8_t *base = mmap(
+            NULL, BUFFER_BYTES + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (base == MAP_FAILED || mprotect(base + BUFFER_BYTES, page, PROT_NONE) != 0) {
             perror("check: no memory for guarded buffers");
             exit(1);
@@ -74,8 +75,9 @@ static void check_floats(const float *got, const float *expected, size_t count) 
     for (size_t i = 0; i < count; i++) {
         if (isnan(got[i]) && isnan(expected[i])) continue;
         if (memcmp(&got[i], &expected[i], 4) == 0) continue;
-        printf("FAILED %s %s: value %zu is %a, scalar has %a\n", table->name, where, i, (double)got[i],
-               (double)expected[i]);
+        printf(
+            "FAILED %s %s: value %zu is %a, scalar has %a\n", table->name, where, i, (double)got[i],
+            (double)expected[i]);
         exit(1);
     }
 }
@@ -84,8 +86,9 @@ static void check_bytes(const void *got, const void *expected, size_t count) {
     cases++;
     for (size_t i = 0; i < count; i++) {
         if (((const uint8_t *)got)[i] == ((const uint8_t *)expected)[i]) continue;
-        printf("FAILED %s %s: byte %zu is %d, scalar has %d\n", table->name, where, i,
-               ((const uint8_t *)got)[i], ((const uint8_t *)expected)[i]);
+        printf(
+            "FAILED %s %s: byte %zu is %d, scalar has %d\n", table->name, where, i,
+            ((const uint8_t *)got)[i], ((const uint8_t *)expected)[i]);
         exit(1);
     }
 }
@@ -119,17 +122,25 @@ static const struct {
     [SLUICE_IQ4_XS] = {"IQ4_XS", 256, 136, {0, -1}, 1},
 };
 
-static const uint16_t extreme_halves[] = {
-    0x0000, 0x8000, 0x0001, 0x83ff, 0x0400, 0x7bff, 0xfbff, 0x7c00, 0xfc00, 0x7e00, 0x7c01, 0xffff};
+static const uint16_t extreme_halves[] = {0x0000, 0x8000, 0x0001, 0x83ff, 0x0400, 0x7bff,
+                                          0xfbff, 0x7c00, 0xfc00, 0x7e00, 0x7c01, 0xffff};
 static const uint32_t extreme_floats[] = {
     0x00000000, 0x80000000, 0x00000001, 0x807fffff, 0x00800000, 0x7f7fffff, 0xff7fffff, 0x7f800000,
     0xff800000, 0x7fc00000, 0x7f800001, 0x006ce3ee, 0x0da24260, 0x8da24260, 0x42b00000, 0xc2ae0000};
 
-// The quants random, all bits clear, all set, or only the sign (-128 in Q8_0 and in Q6_K's scales), under a usual
-// scale; random ones under an extreme scale, or under the smallest scales; and blocks whose every byte is random,
-// clear or set.
+// The quants random, all bits clear, all set, or only the sign (-128 in Q8_0 and in Q6_K's scales),
+// under a usual scale; random ones under an extreme scale, or under the smallest scales; and blocks
+// whose every byte is random, clear or set.
 enum {
-    plain, lowest, highest, negative, extreme_scales, tiny_scales, random_bytes, zeros, ones,
+    plain,
+    lowest,
+    highest,
+    negative,
+    extreme_scales,
+    tiny_scales,
+    random_bytes,
+    zeros,
+    ones,
     weight_modes
 };
 
@@ -146,12 +157,14 @@ static void fill_weights(int format, int mode, uint8_t *w, size_t blocks) {
     for (size_t b = 0; b < blocks; b++) {
         uint8_t *block = w + b * size;
         if (format == SLUICE_F32) {
-            float x = mode != extreme_scales ? random_unit() : float_from(extreme_floats[random_bits() % 16]);
+            float x = mode != extreme_scales ? random_unit()
+                                             : float_from(extreme_floats[random_bits() % 16]);
             memcpy(block, &x, 4);
         } else if (format == SLUICE_F16 || format == SLUICE_BF16) {
             // Exponents near 1, or anything extreme.
             uint32_t sign = random_bits() & 0x8000, bits;
-            bits = format == SLUICE_F16 ? 0x2c00 + random_bits() % 0x1000 : 0x3d80 + random_bits() % 0x200;
+            bits = format == SLUICE_F16 ? 0x2c00 + random_bits() % 0x1000
+                                        : 0x3d80 + random_bits() % 0x200;
             if (mode == extreme_scales) {
                 bits = format == SLUICE_F16 ? extreme_halves[random_bits() % 12]
                                             : extreme_floats[random_bits() % 16] >> 16;
@@ -159,7 +172,8 @@ static void fill_weights(int format, int mode, uint8_t *w, size_t blocks) {
             uint16_t half = (uint16_t)(sign | bits);
             memcpy(block, &half, 2);
         } else if (format == SLUICE_MXFP4) {
-            block[0] = (uint8_t)(mode != extreme_scales ? 120 + random_bits() % 8 : random_bits() % 6 * 51);
+            block[0] = (uint8_t)(mode != extreme_scales ? 120 + random_bits() % 8
+                                                        : random_bits() % 6 * 51);
             if (mode == tiny_scales) block[0] = (uint8_t)(random_bits() % 3);
         } else {
             for (int i = 0; i < 2; i++) {
@@ -173,7 +187,18 @@ static void fill_weights(int format, int mode, uint8_t *w, size_t blocks) {
     }
 }
 
-enum { usual, nothing, alternating, constant, tiny, huge, with_nan, with_infinity, mixed, activation_modes };
+enum {
+    usual,
+    nothing,
+    alternating,
+    constant,
+    tiny,
+    huge,
+    with_nan,
+    with_infinity,
+    mixed,
+    activation_modes
+};
 
 static void fill_floats(int mode, float *x, size_t n) {
     for (size_t i = 0; i < n; i++) {
@@ -193,17 +218,19 @@ static void fill_floats(int mode, float *x, size_t n) {
 
 // MARK: The operations
 
-static void check_gemm(int format, uint32_t n, uint32_t rows, uint32_t tokens, int weights, int activations) {
+static void check_gemm(
+    int format, uint32_t n, uint32_t rows, uint32_t tokens, int weights, int activations) {
     state = ((uint64_t)format << 40) ^ ((uint64_t)n << 24) ^ (rows << 16) ^ (tokens << 8)
             ^ (uint32_t)(weights * 16 + activations);
-    snprintf(where, sizeof where, "gemm %s n=%u rows=%u tokens=%u weights=%d activations=%d",
-             formats[format].name, n, rows, tokens, weights, activations);
+    snprintf(
+        where, sizeof where, "gemm %s n=%u rows=%u tokens=%u weights=%d activations=%d",
+        formats[format].name, n, rows, tokens, weights, activations);
     size_t blocks = n / formats[format].elements, row_bytes = blocks * formats[format].bytes;
     uint8_t *w = buffer(0, rows * row_bytes);
     fill_weights(format, weights, w, rows * blocks);
-    size_t record = formats[format].a256               ? sluice_a256_bytes(n)
+    size_t record = formats[format].a256            ? sluice_a256_bytes(n)
                     : formats[format].elements == 1 ? n * sizeof(float)
-                                                       : sluice_a32_bytes(n);
+                                                    : sluice_a32_bytes(n);
     uint8_t *x = buffer(1, tokens * record);
     for (uint32_t t = 0; t < tokens; t++) {
         float *v = buffer(2, n * sizeof(float));
@@ -211,11 +238,13 @@ static void check_gemm(int format, uint32_t n, uint32_t rows, uint32_t tokens, i
         if (formats[format].elements == 1) {
             memcpy(x + t * record, v, record);
         } else {
-            (formats[format].a256 ? scalar->quantize_a256 : scalar->quantize_a32)(v, n, x + t * record);
+            (formats[format].a256 ? scalar->quantize_a256 : scalar->quantize_a32)(
+                v, n, x + t * record);
         }
     }
     size_t y_stride = rows + 3, size = ((tokens - 1) * y_stride + rows) * sizeof(float);
-    // 16 floats before the results, and the gaps between those of two tokens, must stay as they are.
+    // 16 floats before the results, and the gaps between those of two tokens, must stay as they
+    // are.
     float *got = buffer(3, size + 64), *expected = buffer(4, size + 64);
     memset(got, 0x5a, size + 64);
     memset(expected, 0x5a, size + 64);
@@ -238,7 +267,8 @@ static void check_gemms(int format) {
     check_gemm(format, 4096, 3, 5, random_bytes, alternating);
     uint32_t n = is_float ? 77 : formats[format].a256 ? 512 : 9 * 32;
     for (uint32_t rows = 1; rows <= 5; rows++) {
-        for (uint32_t tokens = 1; tokens <= 9; tokens++) check_gemm(format, n, rows, tokens, plain, usual);
+        for (uint32_t tokens = 1; tokens <= 9; tokens++)
+            check_gemm(format, n, rows, tokens, plain, usual);
     }
     for (int weights = 0; weights < weight_modes; weights++) {
         for (int activations = 0; activations < activation_modes; activations++) {
@@ -271,7 +301,8 @@ static void check_quantize(uint32_t n, int mode, int a256) {
 static void check_vectors(uint32_t n, int mode) {
     state = ((uint64_t)n << 8) ^ (uint32_t)mode ^ 0x1234567890;
     size_t size = n * sizeof(float);
-    float *a = buffer(0, size), *b = buffer(1, size), *got = buffer(2, size), *expected = buffer(3, size);
+    float *a = buffer(0, size), *b = buffer(1, size), *got = buffer(2, size),
+          *expected = buffer(3, size);
     fill_floats(mode, a, n);
     fill_floats(mode == mixed ? mixed : usual, b, n);
 
@@ -324,10 +355,12 @@ static void check_vectors(uint32_t n, int mode) {
 
 static void check_attention(uint32_t head_size, uint32_t count, size_t gap, int mode) {
     state = ((uint64_t)head_size << 32) ^ (count << 8) ^ (uint32_t)mode ^ gap;
-    snprintf(where, sizeof where, "attention head_size=%u count=%u gap=%zu mode=%d", head_size, count,
-             gap, mode);
+    snprintf(
+        where, sizeof where, "attention head_size=%u count=%u gap=%zu mode=%d", head_size, count,
+        gap, mode);
     size_t stride = head_size + gap, elements = count == 0 ? 0 : (count - 1) * stride + head_size;
-    float *query = buffer(0, head_size * sizeof(float)), *weights = buffer(1, count * sizeof(float));
+    float *query = buffer(0, head_size * sizeof(float)),
+          *weights = buffer(1, count * sizeof(float));
     float *rows = buffer(2, elements * sizeof(float));
     uint16_t *halves = buffer(3, elements * sizeof(uint16_t));
     fill_floats(usual, query, head_size);
@@ -336,7 +369,8 @@ static void check_attention(uint32_t head_size, uint32_t count, size_t gap, int 
     scalar->to_f16(rows, (uint32_t)elements, halves);
     for (int operation = 0; operation < 4; operation++) {
         uint32_t outputs = operation < 2 ? count : head_size;
-        float *got = buffer(4, outputs * sizeof(float)), *expected = buffer(5, outputs * sizeof(float));
+        float *got = buffer(4, outputs * sizeof(float)),
+              *expected = buffer(5, outputs * sizeof(float));
         memset(got, 0x5a, outputs * sizeof(float));
         for (int which = 0; which < 2; which++) {
             const sluice_kernels *k = which == 0 ? scalar : table;
@@ -355,9 +389,9 @@ static void check_attention(uint32_t head_size, uint32_t count, size_t gap, int 
 static void check_exponential(void) {
     enum { n = 4096 };
     snprintf(where, sizeof where, "exponential");
-    static const uint32_t edges[] = {
-        0x00000000, 0xc2adffff, 0xc2ae0000, 0xc2ae0001, 0xc2aeac50, 0xff7fffff, 0xff800000,
-        0x80000001, 0xb3800000, 0xbeb17218, 0xbf851592, 0x7fc00000};
+    static const uint32_t edges[] = {0x00000000, 0xc2adffff, 0xc2ae0000, 0xc2ae0001,
+                                     0xc2aeac50, 0xff7fffff, 0xff800000, 0x80000001,
+                                     0xb3800000, 0xbeb17218, 0xbf851592, 0x7fc00000};
     float *got = buffer(0, n * sizeof(float)), *expected = buffer(1, n * sizeof(float));
     for (uint32_t i = 0; i < n; i++) {
         expected[i] = i < 12 ? float_from(edges[i]) : (float)i * (-90.0f / n);
@@ -387,7 +421,8 @@ static void check_all_halves(void) {
                 uint32_t bits;
                 memcpy(&bits, &expected[i], 4);
                 if (isnan(expected[i])) continue;
-                got[i] = float_from(bits + 0x1000 + (uint32_t)step);  // half-way to the next, and beside
+                got[i] =
+                    float_from(bits + 0x1000 + (uint32_t)step);  // half-way to the next, and beside
             }
             scalar->to_f16(got, at_once, half_expected);
             table->to_f16(got, at_once, half_got);
@@ -407,7 +442,8 @@ static void check_table(void) {
         for (uint32_t n = 256; n <= 256 * 3; n += 256) check_quantize(n, mode, 1);
         for (uint32_t n = 1; n <= 100; n++) check_vectors(n, mode);
     }
-    static const uint32_t heads[] = {1, 2, 7, 8, 15, 16, 31, 33, 64, 80, 96, 127, 128, 129, 192, 256};
+    static const uint32_t heads[] = {1,  2,  7,  8,   15,  16,  31,  33,
+                                     64, 80, 96, 127, 128, 129, 192, 256};
     for (uint32_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
         for (uint32_t count = 0; count <= 9; count++) {
             check_attention(heads[i], count, count % 2 * 24, count % 3 == 2 ? mixed : usual);

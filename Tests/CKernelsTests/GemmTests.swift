@@ -34,7 +34,7 @@ import Testing
                 scalar.quantize(row, format, into: x.dropFirst(token * format.recordBytes(n)))
             }
 
-            // Results go behind 16 floats that must stay as they are, with a gap after each token's.
+            // Results go behind 16 floats that must stay as they are, with gaps between tokens.
             let (before, stride) = (16, rows + 3)
             let size = before + (tokens - 1) * stride + rows
             let y = got.last(size, of: Float.self)
@@ -67,10 +67,13 @@ import Testing
         let bench = Bench(table, format)
         let lengths =
             format.elementsPerBlock == 1
-            ? Array(1...100) : [1, 2, 3, 5, 7, 8, 9, 11, 16, 17, 19].map { $0 * format.elementsPerBlock }
+            ? Array(1...100)
+            : [1, 2, 3, 5, 7, 8, 9, 11, 16, 17, 19].map { $0 * format.elementsPerBlock }
         for n in lengths {
             #expect(bench.run(n: n, rows: 1 + n % 5, tokens: 1) == nil)
-            #expect(bench.run(n: n, rows: 4, tokens: 2, weights: .randomBytes, activations: .mixed) == nil)
+            #expect(
+                bench.run(n: n, rows: 4, tokens: 2, weights: .randomBytes, activations: .mixed)
+                    == nil)
         }
     }
 
@@ -107,8 +110,10 @@ import Testing
         let (n, rows, tokens) = (256, 6, 7)
         let (rowBytes, recordBytes) = (format.rowBytes(n), format.recordBytes(n))
         var random = Seeded(7)
-        let buffers = [rows * rowBytes, tokens * recordBytes, n * 4, rows * tokens * 4, rows * tokens * 4]
-            .map { GuardedBuffer(capacity: $0) }
+        let buffers = [
+            rows * rowBytes, tokens * recordBytes, n * 4, rows * tokens * 4, rows * tokens * 4,
+        ]
+        .map { GuardedBuffer(capacity: $0) }
         let w = buffers[0].last(rows * rowBytes, of: UInt8.self)
         fillWeights(w, format, .usual, &random)
         let x = buffers[1].last(tokens * recordBytes, of: UInt8.self)

@@ -1,7 +1,7 @@
 import Glibc
 
-/// Memory that ends exactly where an inaccessible page begins, so that reading or writing one byte too far
-/// stops the test run with a segmentation fault.
+/// Memory that ends exactly where an inaccessible page begins, so that reading or writing one byte
+/// too far stops the test run with a segmentation fault.
 @safe
 final class GuardedBuffer {
     private let base: UnsafeMutableRawPointer
@@ -24,8 +24,8 @@ final class GuardedBuffer {
         unsafe _ = munmap(base, length + guardBytes)
     }
 
-    /// The last `count` elements before the guard page. Earlier requests share the same memory, and the
-    /// buffer must outlive what it gives.
+    /// The last `count` elements before the guard page. Earlier requests share the same memory, and
+    /// the buffer must outlive what it gives.
     func last<Element>(_ count: Int, of type: Element.Type) -> Region<Element> {
         let bytes = count * MemoryLayout<Element>.stride
         precondition(bytes <= length, "\(bytes) bytes asked of a guarded buffer of \(length)")

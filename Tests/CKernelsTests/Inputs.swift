@@ -20,7 +20,8 @@ let extremeHalves: [UInt16] = [
 ]
 
 let extremeFloats: [Float] = [
-    0, -0.0, .leastNonzeroMagnitude, -Float.leastNormalMagnitude / 3, .leastNormalMagnitude, .greatestFiniteMagnitude,
+    0, -0.0, .leastNonzeroMagnitude, -Float.leastNormalMagnitude / 3, .leastNormalMagnitude,
+    .greatestFiniteMagnitude,
     -.greatestFiniteMagnitude, .infinity, -.infinity, .nan, 1e-38, 1e-30, -0.99e-30, 88, -87, 1,
 ]
 
@@ -34,7 +35,8 @@ func fillWeights(
         case .lowest, .zeros: bytes[i] = 0
         case .highest, .ones: bytes[i] = 0xff
         case .negative: bytes[i] = 0x80
-        case .usual, .extremeScales, .randomBytes: bytes[i] = UInt8(truncatingIfNeeded: random.next() >> 32)
+        case .usual, .extremeScales, .randomBytes:
+            bytes[i] = UInt8(truncatingIfNeeded: random.next() >> 32)
         }
     }
     if kind == .randomBytes || kind == .zeros || kind == .ones { return }
@@ -57,11 +59,14 @@ func fillWeights(
             let value = extreme ? extremeFloats[Int(word % 16)] : random.unit()
             put(UInt16(value.bitPattern >> 16), at: block)
         case .mxfp4:
-            bytes[block] = UInt8(extreme ? [0, 1, 2, 126, 254, 255][Int(word % 6)] : 120 + word % 8)
+            bytes[block] = UInt8(
+                extreme ? [0, 1, 2, 126, 254, 255][Int(word % 6)] : 120 + word % 8)
         case .q4_0, .q8_0, .q4_K, .q5_K, .q6_K, .iq4_xs:
             for scale in format.halfScales {
                 put(
-                    extreme ? extremeHalves[Int((random.next() >> 16) % 12)] : UInt16((random.next() >> 16) % 0x800) + 0x1c00,
+                    extreme
+                        ? extremeHalves[Int((random.next() >> 16) % 12)]
+                        : UInt16((random.next() >> 16) % 0x800) + 0x1c00,
                     at: block + scale)
             }
         }

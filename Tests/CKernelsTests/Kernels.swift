@@ -22,16 +22,19 @@ struct Kernels {
     /// Those without the scalar one, which defines them.
     static let vectorNames = names.filter { $0 != "scalar" }
 
-    /// y[token * yStride + row] from `rows` rows of `weights` and `tokens` records, all of them contiguous.
+    /// y[token * yStride + row] from `rows` rows of `weights` and `tokens` records, all of them
+    /// contiguous.
     func gemm(
         _ format: WeightFormat, _ weights: Region<UInt8>, rows: Int, _ records: Region<UInt8>,
         tokens: Int, n: Int, into y: Region<Float>, stride yStride: Int
     ) {
         unsafe withUnsafeBytes(of: table.gemm) { functions in
             let gemm = unsafe functions.load(
-                fromByteOffset: format.rawValue * MemoryLayout<sluice_gemm>.stride, as: sluice_gemm.self)
+                fromByteOffset: format.rawValue * MemoryLayout<sluice_gemm>.stride,
+                as: sluice_gemm.self)
             unsafe gemm(
-                weights.start, format.rowBytes(n), UInt32(rows), records.start, format.recordBytes(n),
+                weights.start, format.rowBytes(n), UInt32(rows), records.start,
+                format.recordBytes(n),
                 UInt32(tokens), UInt32(n), y.start, yStride)
         }
     }
@@ -40,7 +43,8 @@ struct Kernels {
     func quantize(_ x: Region<Float>, _ format: WeightFormat, into record: Region<UInt8>) {
         switch format.elementsPerBlock {
         case 1:
-            unsafe UnsafeMutableRawPointer(record.start).copyMemory(from: x.start, byteCount: x.count * 4)
+            unsafe UnsafeMutableRawPointer(record.start).copyMemory(
+                from: x.start, byteCount: x.count * 4)
         case 32: unsafe table.quantize_a32(x.start, UInt32(x.count), record.start)
         default: unsafe table.quantize_a256(x.start, UInt32(x.count), record.start)
         }
@@ -91,7 +95,9 @@ struct Seeded: RandomNumberGenerator {
     }
 
     /// In [-1, 1).
-    mutating func unit() -> Float { Float(Int32(truncatingIfNeeded: next() >> 40) - (1 << 23)) / Float(1 << 23) }
+    mutating func unit() -> Float {
+        Float(Int32(truncatingIfNeeded: next() >> 40) - (1 << 23)) / Float(1 << 23)
+    }
 }
 
 /// Whether two results are the same bits, or both NaN.

@@ -2,8 +2,8 @@ import CKernels
 import Glibc
 import Testing
 
-/// The scalar table against things it does not share a line with: the decoder of the `gguf` package, the C
-/// library in double precision, and the definitions written out again.
+/// The scalar table against things it does not share a line with: the `gguf` package's decoder,
+/// the C library in double precision, and Swift's own numbers.
 @Suite struct ReferenceTests {
     private let scalar = Kernels("scalar")
 
@@ -27,7 +27,8 @@ import Testing
             try #require(unsafe fread(&header, 4, 2, file) == 2)
             (rows, columns) = (Int(header[0]), Int(header[1]))
             blocks = .init(
-                repeating: 0, count: rows * columns / format.elementsPerBlock * format.bytesPerBlock)
+                repeating: 0, count: rows * columns / format.elementsPerBlock * format.bytesPerBlock
+            )
             try #require(unsafe fread(&blocks, 1, blocks.count, file) == blocks.count)
             decoded = .init(repeating: 0, count: rows * columns)
             try #require(unsafe fread(&decoded, 4, decoded.count, file) == decoded.count)
@@ -39,8 +40,8 @@ import Testing
         ("Q4_K", .q4_K), ("Q5_K", .q5_K), ("Q6_K", .q6_K), ("IQ4_XS", .iq4_xs),
     ]
 
-    /// The products of each row with the activations as quantised, in double precision over the `gguf`
-    /// package's values, differ only by the roundings of a few dozen float operations.
+    /// The products of each row with the activations as quantised, in double precision over the
+    /// `gguf` package's values, differ only by the roundings of a few dozen float operations.
     @Test(arguments: fixtures)
     func dotProductsMatchTheGGUFPackagesDecoder(name: String, format: WeightFormat) throws {
         let fixture = try Fixture(name, format)
@@ -56,7 +57,8 @@ import Testing
         scalar.quantize(x, format, into: record)
         let y = buffers[3].last(fixture.rows, of: Float.self)
         scalar.gemm(
-            format, weights, rows: fixture.rows, record, tokens: 1, n: n, into: y, stride: fixture.rows)
+            format, weights, rows: fixture.rows, record, tokens: 1, n: n, into: y,
+            stride: fixture.rows)
 
         // From here on x is what the quantised record says.
         if format.elementsPerBlock > 1 {
@@ -76,7 +78,8 @@ import Testing
             }
             // The last row's scales are denormal, and so may be what its sums are made of.
             let limit = max(1e-6 * magnitude, 64 * Double(Float.leastNonzeroMagnitude))
-            #expect(abs(Double(y[row]) - expected) <= limit, "row \(row): \(y[row]) for \(expected)")
+            #expect(
+                abs(Double(y[row]) - expected) <= limit, "row \(row): \(y[row]) for \(expected)")
         }
         withExtendedLifetime(buffers) {}
     }
@@ -86,7 +89,9 @@ import Testing
         let buffers = (0..<3).map { _ in GuardedBuffer(capacity: 4000) }
         for n in [1, 31, 32, 33, 1000] {
             let x = buffers[0].last(n, of: Float.self)
-            let (w, record) = (buffers[1].last(n * 4, of: UInt8.self), buffers[2].last(n * 4, of: UInt8.self))
+            let (w, record) = (
+                buffers[1].last(n * 4, of: UInt8.self), buffers[2].last(n * 4, of: UInt8.self)
+            )
             fillActivations(x, .usual, &random)
             scalar.quantize(x, .f32, into: w)
             let weights = (0..<n).map { x[$0] }
@@ -154,7 +159,7 @@ import Testing
         }
     }
 
-    /// Swift's own `Float16` conversions are the oracle, on every half and around every rounding of one.
+    /// Swift's `Float16` conversions are the oracle, on every half and around every rounding.
     @Test func halfPrecisionMatchesSwiftsFloat16() {
         let halves = (0...UInt16.max).map { $0 }
         var widened = [Float](repeating: 0, count: halves.count)
@@ -183,7 +188,8 @@ import Testing
         var record = [UInt8](repeating: 0xee, count: sluice_a256_bytes(256))
         func q(_ i: Int) -> Int8 { Int8(bitPattern: record[i]) }
         func scale() -> Float {
-            Float(bitPattern: (0..<4).reduce(0) { $0 | UInt32(record[256 + $1]) << (8 * UInt32($1)) })
+            Float(
+                bitPattern: (0..<4).reduce(0) { $0 | UInt32(record[256 + $1]) << (8 * UInt32($1)) })
         }
         func sum(_ run: Int) -> Int16 {
             Int16(bitPattern: UInt16(record[260 + 2 * run]) | UInt16(record[261 + 2 * run]) << 8)
@@ -213,17 +219,22 @@ import Testing
         let weights = (0..<count).map { _ in random.unit() }
         var scores = [[Float]](repeating: .init(repeating: 0, count: count), count: 2)
         var mixes = [[Float]](repeating: .init(repeating: 0, count: head), count: 2)
-        unsafe scalar.table.scores_f32(query, rows, head, UInt32(count), UInt32(head), 0.5, &scores[0])
-        unsafe scalar.table.scores_f16(query, halves, head, UInt32(count), UInt32(head), 0.5, &scores[1])
+        unsafe scalar.table.scores_f32(
+            query, rows, head, UInt32(count), UInt32(head), 0.5, &scores[0])
+        unsafe scalar.table.scores_f16(
+            query, halves, head, UInt32(count), UInt32(head), 0.5, &scores[1])
         unsafe scalar.table.mix_f32(weights, rows, head, UInt32(count), UInt32(head), &mixes[0])
         unsafe scalar.table.mix_f16(weights, halves, head, UInt32(count), UInt32(head), &mixes[1])
         #expect(scores[0] == scores[1] && mixes[0] == mixes[1])
         for t in 0..<count {
-            let expected = (0..<head).reduce(0.0) { $0 + Double(query[$1]) * Double(rows[t * head + $1]) } / 2
+            let expected =
+                (0..<head).reduce(0.0) { $0 + Double(query[$1]) * Double(rows[t * head + $1]) } / 2
             #expect(abs(Double(scores[0][t]) - expected) < 1e-5)
         }
         for i in 0..<head {
-            let expected = (0..<count).reduce(0.0) { $0 + Double(weights[$1]) * Double(rows[$1 * head + i]) }
+            let expected = (0..<count).reduce(0.0) {
+                $0 + Double(weights[$1]) * Double(rows[$1 * head + i])
+            }
             #expect(abs(Double(mixes[0][i]) - expected) < 1e-5)
         }
     }

@@ -12,7 +12,8 @@ import Testing
     private func compare(
         _ table: String, _ kind: ActivationKind,
         _ operation: (
-            sluice_kernels, _ n: UInt32, _ a: Region<Float>, _ b: Region<Float>, _ out: Region<Float>
+            sluice_kernels, _ n: UInt32, _ a: Region<Float>, _ b: Region<Float>,
+            _ out: Region<Float>
         ) -> Void
     ) {
         let buffers = (0..<4).map { _ in GuardedBuffer(capacity: 512) }
@@ -141,8 +142,10 @@ import Testing
                         let (q, w, o) = unsafe (query.start, weights.start, out.start)
                         let (k, n, head) = unsafe (kernels.table, UInt32(count), UInt32(headSize))
                         switch operation {
-                        case "scores_f16": unsafe k.scores_f16(q, halves.start, stride, n, head, 0.125, o)
-                        case "scores_f32": unsafe k.scores_f32(q, rows.start, stride, n, head, 0.125, o)
+                        case "scores_f16":
+                            unsafe k.scores_f16(q, halves.start, stride, n, head, 0.125, o)
+                        case "scores_f32":
+                            unsafe k.scores_f32(q, rows.start, stride, n, head, 0.125, o)
                         case "mix_f16": unsafe k.mix_f16(w, halves.start, stride, n, head, o)
                         default: unsafe k.mix_f32(w, rows.start, stride, n, head, o)
                         }
