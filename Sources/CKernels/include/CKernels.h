@@ -6,8 +6,10 @@
 // multiplications, additions and divisions rounded to nearest even (no fused multiply-add), in the stated
 // order. A model therefore answers with the same logits on a Raspberry Pi and on a server.
 //
-// Pointers need no alignment. Lengths are in elements unless a name says bytes. Nothing here allocates,
-// locks or fails; callers validate (row lengths are multiples of the block, formats have a kernel).
+// Typed pointers are aligned as their type is, activation records to 4 bytes (64 is best), weights not at
+// all. Inputs and outputs do not overlap unless said so. Lengths are in elements unless a name says bytes.
+// Nothing here allocates, locks or fails; callers validate (row lengths are multiples of the block, formats
+// have a kernel). Weights may hold any bit pattern; records are as the quantisers below made them.
 #ifndef CKERNELS_H
 #define CKERNELS_H
 
@@ -44,7 +46,8 @@ enum {
 static inline size_t sluice_a32_bytes(size_t n) { return (n + n / 32 * 4 + 63) / 64 * 64; }
 static inline size_t sluice_a256_bytes(size_t n) { return (n + n / 256 * 4 + n / 16 * 2 + 63) / 64 * 64; }
 
-// y[t * y_stride + r] = dot(weights row r, activations t) for r < rows, t < tokens.
+// y[t * y_stride + r] = dot(weights row r, activations t) for r < rows, t < tokens. What a dot gives does not
+// depend on how many rows or tokens are asked for at once.
 //
 // `weights` has rows of `row_bytes` bytes, n elements each. `x` points at activation records `x_stride_bytes`
 // apart: float[n] for F32, F16, BF16; A32 or A256 records for the others. `y_stride` is in floats.
@@ -82,10 +85,11 @@ typedef struct sluice_kernels {
     // y[i] = (x[i] * (1 / sqrt(s / n + epsilon))) * weight[i].  y may be x.
     void (*rms_norm)(const float *x, const float *weight, uint32_t n, float epsilon, float *y);
 
-    // y[i] = silu(gate[i]) * up[i], silu(g) = g / (1 + exp(-g)) with `exp` as defined below. y may be either.
+    // y[i] = silu(gate[i]) * up[i], silu(g) = g / (1 + exp(-g)), with `exp` as defined below. y may be either.
     void (*swiglu)(const float *gate, const float *up, uint32_t n, float *y);
 
     // x[i] = exp(x[i] - max x) in place; returns the sum, taken with 32 accumulators (i % 32) folded in halves.
+    // The maximum passes over NaNs, which stay NaN themselves and make the sum NaN; no elements sum to 0.
     float (*softmax_exp)(float *x, uint32_t n);
 
     // y[i] = y[i] + scale * x[i] (the product rounded first).
@@ -112,7 +116,7 @@ typedef struct sluice_kernels {
 //   x < -87 gives 0; x > 88 is taken as 88; NaN gives NaN;
 //   k = x * 1.44269504 rounded to nearest even; r = (x - k * 0.693359375) - k * -2.12194440e-4;
 //   p = ((((1.9875691500e-4 r + 1.3981999507e-3) r + 8.3334519073e-3) r + 4.1665795894e-2) r
-//        + 1.6666665459e-1) r + 5.0000001201e-1;  result = ((p * (r * r)) + r + 1) * 2^k.
+//        + 1.6666665459e-1) r + 5.0000001201e-1;  result = ((p * (r * r) + r) + 1) * 2^k.
 // (Polynomial and constants: Cephes expf. Largest error under 2 ulps.)
 
 // The tables this machine can run, best first; the last is always "scalar". `count` receives how many.

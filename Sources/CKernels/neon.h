@@ -1,0 +1,70 @@
+// The vectors that vectors.h is written in, for NEON, and everything built on them. Included by
+// neon.c and neon_dotprod.c, which differ in SLUICE_DOTPROD: whether the dot-product instructions
+// may be used.
+
+typedef float32x4_t vf;
+typedef uint32x4_t vu;
+#define LANES 4
+#define FLOAT_ROWS 2
+#define FLOAT_TOKENS 1
+
+SLUICE_INLINE vf vf_load(const float *p) { return vld1q_f32(p); }
+SLUICE_INLINE void vf_store(float *p, vf v) { vst1q_f32(p, v); }
+SLUICE_INLINE vf vf_set1(float x) { return vdupq_n_f32(x); }
+SLUICE_INLINE vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
+SLUICE_INLINE vf vf_sub(vf a, vf b) { return vsubq_f32(a, b); }
+SLUICE_INLINE vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
+SLUICE_INLINE vf vf_div(vf a, vf b) { return vdivq_f32(a, b); }
+
+// Not FMAX and FMIN, which give NaN when either is.
+SLUICE_INLINE vf vf_larger(vf a, vf b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+SLUICE_INLINE vf vf_smaller(vf a, vf b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+
+SLUICE_INLINE vf vf_load_f16(const uint16_t *p) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+
+SLUICE_INLINE vf vf_load_bf16(const uint16_t *p) {
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
+
+SLUICE_INLINE void vf_store_f16(uint16_t *p, vf v) {
+    vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v)));
+}
+
+SLUICE_INLINE vf vf_drop_below(vf x, float limit, vf v) {
+    uint32x4_t below = vcltq_f32(x, vdupq_n_f32(limit));
+    return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(v), below));
+}
+
+SLUICE_INLINE vf vf_round(vf x, vf *power) {
+    int32x4_t k = vcvtnq_s32_f32(x);
+    uint32x4_t biased = vaddq_u32(vreinterpretq_u32_s32(k), vdupq_n_u32(127));
+    *power = vreinterpretq_f32_u32(vshlq_n_u32(biased, 23));
+    return vcvtq_f32_s32(k);
+}
+
+SLUICE_INLINE float vf_fold(vf v) {
+    float32x2_t a = vadd_f32(vget_low_f32(v), vget_high_f32(v));
+    return vget_lane_f32(a, 0) + vget_lane_f32(a, 1);
+}
+
+SLUICE_INLINE vu vf_magnitude(vf v) {
+    return vandq_u32(vreinterpretq_u32_f32(v), vdupq_n_u32(0x7fffffff));
+}
+
+SLUICE_INLINE vu vu_larger(vu a, vu b) { return vmaxq_u32(a, b); }
+SLUICE_INLINE uint32_t vu_largest(vu v) { return vmaxvq_u32(v); }
+
+SLUICE_INLINE void vf_store_i8(int8_t *p, vf v) {
+    int16x4_t words = vmovn_s32(vcvtnq_s32_f32(v));
+    int8x8_t bytes = vmovn_s16(vcombine_s16(words, words));
+    uint32_t four = vget_lane_u32(vreinterpret_u32_s8(bytes), 0);
+    memcpy(p, &four, 4);
+}
+
+SLUICE_INLINE int sum_of_16(const int8_t *q) { return vaddlvq_s8(vld1q_s8(q)); }
+
+#include "vectors.h"
+
+#include "neon_blocks.h"
