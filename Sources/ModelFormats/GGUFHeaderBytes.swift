@@ -1,0 +1,70 @@
+// Values as they lie in the header's bytes: little-endian, unaligned.
+//
+// Used on bytes that the reader has already checked; an offset outside them stops the program at the
+// array's bounds check rather than reading elsewhere.
+
+extension [UInt8] {
+    /// The integer of `byteCount` bytes at `offset`, zero-extended.
+    func littleEndian(at offset: Int, byteCount: Int) -> UInt64 {
+        var value: UInt64 = 0
+        for index in 0..<byteCount {
+            value |= UInt64(self[offset + index]) << UInt64(8 * index)
+        }
+        return value
+    }
+
+    /// The number of type `type` at `offset`; strings and arrays are read by their owners.
+    func scalar(at offset: Int, type: GGUFValueType) -> GGUFValue? {
+        guard let byteCount = type.byteCount else { return nil }
+        let bits = littleEndian(at: offset, byteCount: byteCount)
+        return switch type {
+        case .uint8: .uint8(UInt8(truncatingIfNeeded: bits))
+        case .int8: .int8(Int8(truncatingIfNeeded: bits))
+        case .uint16: .uint16(UInt16(truncatingIfNeeded: bits))
+        case .int16: .int16(Int16(truncatingIfNeeded: bits))
+        case .uint32: .uint32(UInt32(truncatingIfNeeded: bits))
+        case .int32: .int32(Int32(truncatingIfNeeded: bits))
+        case .uint64: .uint64(bits)
+        case .int64: .int64(Int64(bitPattern: bits))
+        case .float32: .float32(Float(bitPattern: UInt32(truncatingIfNeeded: bits)))
+        case .float64: .float64(Double(bitPattern: bits))
+        case .bool: .bool(bits != 0)
+        case .string, .array: nil
+        }
+    }
+
+    /// The value of type `type` whose first byte is at `offset`.
+    func value(at offset: Int, type: GGUFValueType) -> GGUFValue {
+        switch type {
+        case .string: .string(String(decoding: string(at: offset), as: UTF8.self))
+        case .array: .array(GGUFArray(header: self, offset: offset))
+        default: scalar(at: offset, type: type)!
+        }
+    }
+
+    /// The bytes of the string whose length stands at `offset`.
+    func string(at offset: Int) -> ArraySlice<UInt8> {
+        let length = Int(littleEndian(at: offset, byteCount: 8))
+        return self[offset + 8..<offset + 8 + length]
+    }
+
+    /// Bytes that the value of type `type` at `offset` takes.
+    func byteCount(at offset: Int, type: GGUFValueType) -> Int {
+        switch type {
+        case .string:
+            return 8 + Int(littleEndian(at: offset, byteCount: 8))
+        case .array:
+            guard
+                let element = GGUFValueType(
+                    rawValue: UInt32(littleEndian(at: offset, byteCount: 4)))
+            else { preconditionFailure("unchecked array at offset \(offset)") }
+            let count = Int(littleEndian(at: offset + 4, byteCount: 8))
+            if let width = element.byteCount { return 12 + count * width }
+            var end = offset + 12
+            for _ in 0..<count { end += byteCount(at: end, type: element) }
+            return end - offset
+        default:
+            return type.byteCount!
+        }
+    }
+}
