@@ -7,7 +7,8 @@ extension [UInt8] {
     /// The integer of 1, 2, 4 or 8 bytes at `offset`, zero-extended.
     func littleEndian(at offset: Int, byteCount: Int) -> UInt64 {
         unsafe withUnsafeBytes { bytes in
-            precondition(offset >= 0 && byteCount <= bytes.count && offset <= bytes.count - byteCount)
+            precondition(
+                offset >= 0 && byteCount <= bytes.count && offset <= bytes.count - byteCount)
             // Inside the bytes, as just checked.
             return switch byteCount {
             case 1: unsafe UInt64(bytes[offset])

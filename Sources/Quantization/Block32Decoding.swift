@@ -2,7 +2,8 @@
 // 16 + i its high nibble. Fifth bits (Q5_0, Q5_1) are bit i of one 32-bit word, for element i.
 
 // | 0 half d | 2 nibbles, 16 |   value = d (q - 8)
-func decodeQ4_0(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>) {
+func decodeQ4_0(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>)
+{
     for b in 0..<blocks {
         let block = unsafe bytes + 18 &* b
         let out = unsafe output + 32 &* b
@@ -17,7 +18,8 @@ func decodeQ4_0(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMu
 }
 
 // | 0 half d | 2 half m | 4 nibbles, 16 |   value = d q + m
-func decodeQ4_1(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>) {
+func decodeQ4_1(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>)
+{
     for b in 0..<blocks {
         let block = unsafe bytes + 20 &* b
         let out = unsafe output + 32 &* b
@@ -33,7 +35,8 @@ func decodeQ4_1(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMu
 }
 
 // | 0 half d | 2 fifth bits, 4 | 6 nibbles, 16 |   value = d (q - 16)
-func decodeQ5_0(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>) {
+func decodeQ5_0(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>)
+{
     for b in 0..<blocks {
         let block = unsafe bytes + 22 &* b
         let out = unsafe output + 32 &* b
@@ -51,7 +54,8 @@ func decodeQ5_0(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMu
 }
 
 // | 0 half d | 2 half m | 4 fifth bits, 4 | 8 nibbles, 16 |   value = d q + m
-func decodeQ5_1(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>) {
+func decodeQ5_1(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>)
+{
     for b in 0..<blocks {
         let block = unsafe bytes + 24 &* b
         let out = unsafe output + 32 &* b
@@ -76,7 +80,8 @@ private func fifthBit(_ word: UInt32, _ index: Int) -> Int32 {
 }
 
 // | 0 half d | 2 int8 q, 32 |   value = q d
-func decodeQ8_0(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>) {
+func decodeQ8_0(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>)
+{
     for b in 0..<blocks {
         let block = unsafe bytes + 34 &* b
         let out = unsafe output + 32 &* b

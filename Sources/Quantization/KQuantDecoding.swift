@@ -7,7 +7,8 @@
 //
 // Sixteen sub-blocks of 16: scale in the low nibble of its byte, minimum in the high one.
 // value = (d scale) q - (dmin minimum)
-func decodeQ2_K(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>) {
+func decodeQ2_K(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>)
+{
     for b in 0..<blocks {
         let block = unsafe bytes + 84 &* b
         let out = unsafe output + 256 &* b
@@ -33,7 +34,8 @@ func decodeQ2_K(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMu
 // Bit k of high byte i belongs to element 32 k + i; where it is *clear*, 4 is taken off. Sixteen
 // sub-blocks of 16 with six-bit scales: nibble j of the first eight bytes (all low nibbles first), and two
 // bits of byte 8 + j % 4 at 2 (j / 4).   value = (d (scale - 32)) (q - 4 or q)
-func decodeQ3_K(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>) {
+func decodeQ3_K(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>)
+{
     for b in 0..<blocks {
         let block = unsafe bytes + 110 &* b
         let out = unsafe output + 256 &* b
@@ -75,7 +77,8 @@ private func scaleAndMinimum(
 //
 // Eight sub-blocks of 32; sub-blocks 2 g and 2 g + 1 are the low and the high nibbles of 32 bytes.
 // value = (d scale) q - (dmin minimum)
-func decodeQ4_K(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>) {
+func decodeQ4_K(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>)
+{
     for b in 0..<blocks {
         let block = unsafe bytes + 144 &* b
         let d = unsafe half(block)
@@ -101,7 +104,8 @@ func decodeQ4_K(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMu
 // | 0 half d | 2 half dmin | 4 scales and minima, 12 | 16 fifth bits, 32 | 48 nibbles, 128 |
 //
 // As Q4_K; bit j of fifth byte i belongs to element i of sub-block j.
-func decodeQ5_K(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>) {
+func decodeQ5_K(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>)
+{
     for b in 0..<blocks {
         let block = unsafe bytes + 176 &* b
         let d = unsafe half(block)
@@ -133,7 +137,8 @@ func decodeQ5_K(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMu
 //
 // Sixteen sub-blocks of 16. Per 128 elements, 64 bytes of nibbles: elements 0-63 low, 64-127 high.
 // value = (d scale) (q - 32)
-func decodeQ6_K(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>) {
+func decodeQ6_K(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>)
+{
     for b in 0..<blocks {
         let block = unsafe bytes + 210 &* b
         let out = unsafe output + 256 &* b

@@ -8,6 +8,7 @@ func decodeF16(_ bytes: UnsafePointer<UInt8>, _ count: Int, _ output: UnsafeMuta
     for i in 0..<count { unsafe output[i] = half(bytes + 2 &* i) }
 }
 
-func decodeBF16(_ bytes: UnsafePointer<UInt8>, _ count: Int, _ output: UnsafeMutablePointer<Float>) {
+func decodeBF16(_ bytes: UnsafePointer<UInt8>, _ count: Int, _ output: UnsafeMutablePointer<Float>)
+{
     for i in 0..<count { unsafe output[i] = Float(bfloat16Bits: bits16(bytes + 2 &* i)) }
 }

@@ -24,7 +24,9 @@ struct SignedByteTable {
 }
 
 // | 0 half d | 2 nibbles, 16 |   value = d level(q); nibbles as in Q4_0
-func decodeIQ4_NL(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>) {
+func decodeIQ4_NL(
+    _ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>
+) {
     let levels = SignedByteTable.nonLinear
     for b in 0..<blocks {
         let block = unsafe bytes + 18 &* b
@@ -36,7 +38,9 @@ func decodeIQ4_NL(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: Unsafe
 //
 // Eight sub-blocks of 32, sub-block j in bytes 8 + 16 j onwards. Its scale has six bits: the nibble j of
 // the four bytes below bits 2 j and 2 j + 1 of the 16.   value = (d (scale - 32)) level(q)
-func decodeIQ4_XS(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>) {
+func decodeIQ4_XS(
+    _ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>
+) {
     let levels = SignedByteTable.nonLinear
     for b in 0..<blocks {
         let block = unsafe bytes + 136 &* b
@@ -54,7 +58,9 @@ func decodeIQ4_XS(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: Unsafe
 }
 
 // | 0 exponent e, 8 bits | 1 nibbles, 16 |   value = 2^(e - 128) level(q), levels doubled; nibbles as in Q4_0
-func decodeMXFP4(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>) {
+func decodeMXFP4(
+    _ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>
+) {
     let levels = SignedByteTable.doubledE2M1
     for b in 0..<blocks {
         let block = unsafe bytes + 17 &* b

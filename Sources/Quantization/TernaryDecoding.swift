@@ -5,7 +5,9 @@
 // A byte is a fraction of 256 in base three: multiplied by 3^k (modulo 256), its first digit is trit k. The
 // first 32 bytes hold elements 0-159, trit k of byte i at 32 k + i; the next 16 elements 160-239, at
 // 160 + 16 k + i; the last four elements 240-255, at 240 + 4 k + i.   value = d (trit - 1)
-func decodeTQ1_0(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>) {
+func decodeTQ1_0(
+    _ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>
+) {
     for b in 0..<blocks {
         let block = unsafe bytes + 54 &* b
         let out = unsafe output + 256 &* b
@@ -35,7 +37,9 @@ private func decodeTrits(
 // | 0 two-bit q, 64 | 64 half d |
 //
 // Bits 2 s and 2 s + 1 of byte 32 g + i belong to element 128 g + 32 s + i.   value = d (q - 1)
-func decodeTQ2_0(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>) {
+func decodeTQ2_0(
+    _ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMutablePointer<Float>
+) {
     for b in 0..<blocks {
         let block = unsafe bytes + 66 &* b
         let d = unsafe half(block + 64)

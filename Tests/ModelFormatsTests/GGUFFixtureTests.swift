@@ -1,7 +1,8 @@
 // The reader against the `gguf` Python package: EXPECTED.txt holds what that reads in the same files.
 
-@testable import ModelFormats
 import Testing
+
+@testable import ModelFormats
 
 @Suite struct GGUFFixtureTests {
     /// The facts about one file, as fields of lines.

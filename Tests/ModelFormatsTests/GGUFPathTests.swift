@@ -139,7 +139,9 @@ import Testing
         var entries: [UInt8] = []
         for index in 0..<count {
             entries += [3, 0, 0, 0, 0, 0, 0, 0]
-            entries += [UInt8(65 + index % 26), UInt8(index >> 8 & 63 + 33), UInt8(index & 63 + 33)]
+            entries += [
+                UInt8(65 + index % 26), UInt8(index >> 8 & 63 + 33), UInt8(index & 63 + 33),
+            ]
         }
         builder.raw(entries)
         builder.key("last", .uint32)
