@@ -46,7 +46,8 @@ struct TemporaryDirectory: ~Copyable {
             unsafe mkdtemp($0.baseAddress!) != nil
         }
         guard made else { throw FileFailure(path: "/tmp") }
-        path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        path = String(
+            decoding: template.dropLast().map { UInt8(truncatingIfNeeded: $0) }, as: UTF8.self)
     }
 
     deinit {
