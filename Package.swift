@@ -23,6 +23,7 @@ let package = Package(
     products: [
         .executable(name: "sluice", targets: ["sluice"]),
         .library(name: "ExpertStreaming", targets: ["ExpertStreaming"]),
+        .library(name: "ModelFormats", targets: ["ModelFormats"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
