@@ -37,6 +37,14 @@ struct TokenizerFixtureTests {
         }
     }
 
+    /// Whether Unicode 16, which the `tokenizers` package goes by, and 17, which Swift 6.3 does, say the
+    /// same of all characters: one without new ones, and without the one that changed from `Ll` to `Lo`.
+    static func isSettled(_ text: [UInt8]) -> Bool {
+        String(decoding: text, as: UTF8.self).unicodeScalars.allSatisfy {
+            ($0.properties.age?.major ?? 0) < 17 && $0.value != 0x295
+        }
+    }
+
     @Test(arguments: try names("words"))
     func textIsCutIntoTheSameWords(name: String) throws {
         let preTokenizer = try #require(PreTokenizer(name: name))
@@ -44,7 +52,7 @@ struct TokenizerFixtureTests {
         let lines = try Self.lines(name + ".words")
         #expect(texts.count == lines.count)
         var differing = 0
-        for (text, line) in zip(texts, lines) {
+        for (text, line) in zip(texts, lines) where Self.isSettled(text) {
             let expected = line.split(separator: " ").compactMap { Int($0) }
             var words = WordIterator(preTokenizer, range: 0..<text.count)
             let scanned = ScannedText(text)
@@ -67,16 +75,12 @@ struct TokenizerFixtureTests {
         let lines = try Self.lines(name + ".ids")
         #expect(texts.count == lines.count)
         var differing = 0
-        for (text, line) in zip(texts, lines) {
+        for (text, line) in zip(texts, lines) where Self.isSettled(text) {
             let expected = line.split(separator: " ").compactMap { Int32($0) }
             let found = tokenizer.encode(text, addSpecial: false, parseSpecial: false)
             let decoded = tokenizer.decode(found, renderSpecial: false)
             // A sentence piece cannot tell a space from the character that stands for it.
-            let returned =
-                name == "llama"
-                ? Array(
-                    String(decoding: text, as: UTF8.self).replacingOccurrences(of: "▁", with: " ").utf8)
-                : text
+            let returned = name == "llama" ? text.replacing([0xE2, 0x96, 0x81], with: [0x20]) : text
             if found != expected || decoded != returned {
                 differing += 1
                 let shown = String(decoding: text, as: UTF8.self).debugDescription
