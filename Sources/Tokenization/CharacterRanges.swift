@@ -2,14 +2,30 @@
 struct CharacterRanges: Sendable {
     /// First and last code points in turn, ascending.
     private let bounds: [UInt32]
+    /// A bit for each of the first 64 characters, and for the next 64.
+    private let ascii: (UInt64, UInt64)
 
     init(_ ranges: [ClosedRange<UInt32>]) {
+        func bits(from first: UInt32) -> UInt64 {
+            (0..<64).reduce(0) { bits, place in
+                ranges.contains { $0.contains(first + place) } ? bits | 1 << UInt64(place) : bits
+            }
+        }
+        ascii = (bits(from: 0), bits(from: 64))
         bounds = ranges.sorted { $0.lowerBound < $1.lowerBound }
             .flatMap { [$0.lowerBound, $0.upperBound] }
     }
 
     /// Whether the character is in the set. `ScannedCharacter.endOfPiece` never is.
+    @inline(__always)
     func contains(_ codePoint: UInt32) -> Bool {
+        if codePoint < 128 {
+            return (codePoint < 64 ? ascii.0 : ascii.1) >> UInt64(codePoint & 63) & 1 == 1
+        }
+        return containsBeyondASCII(codePoint)
+    }
+
+    private func containsBeyondASCII(_ codePoint: UInt32) -> Bool {
         // The number of bounds below the code point is odd inside a range; on a range's first code
         // point it is even, and that bound equals the code point.
         var low = 0

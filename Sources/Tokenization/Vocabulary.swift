@@ -76,6 +76,7 @@ struct Vocabulary: Sendable {
     }
 
     /// The number of the token with this text, whatever its type.
+    @inline(__always)
     func id(of bytes: [UInt8], _ range: Range<Int>) -> Int32? {
         guard !range.isEmpty, range.count <= longestText else { return nil }
         let found = slots[place(of: bytes, range)]
@@ -128,8 +129,8 @@ struct Vocabulary: Sendable {
         var hash = seed
         for position in range {
             hash = (hash ^ UInt64(bytes[position])) &* 0x9E37_79B9_7F4A_7C15
-            hash ^= hash >> 29
         }
-        return hash ^ hash >> 32
+        // The low bits of a product depend on few bits of its factors.
+        return (hash ^ hash >> 29) &* 0xBF58_476D_1CE4_E5B9 >> 20
     }
 }
