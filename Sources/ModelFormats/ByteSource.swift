@@ -50,7 +50,8 @@ final class FileSource: ByteSource {
                 default: "a device"
                 }
             throw ModelFileError(
-                path: path, message: "expected a regular file, found \(kind); give the model's file")
+                path: path, message: "expected a regular file, found \(kind); give the model's file"
+            )
         }
         self.path = path
         size = Int(status.st_size)

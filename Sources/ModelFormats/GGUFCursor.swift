@@ -77,7 +77,8 @@ struct GGUFCursor {
         case .array:
             try skipArray(depth: depth, field())
         case .bool:
-            try checkBools(try take(1, field()), field())
+            let first = try take(1, field())
+            try checkBools(first, field())
         default:
             _ = try take(UInt64(type.smallestByteCount), field())
         }
@@ -149,16 +150,20 @@ struct GGUFCursor {
         }
         // More than asked for, so that a header of megabytes takes a handful of reads.
         let loaded = bytes.count
-        let target = min(source.size, max(end, loaded + GGUFLimits.readBytes))
-        bytes.append(contentsOf: repeatElement(0, count: target - loaded))
+        let step = max(GGUFLimits.readBytes, loaded / 4)
+        let target = min(source.size, max(end, loaded + step))
         let source = source
-        let failure: ModelFileError? = unsafe bytes.withUnsafeMutableBytes { all in
+        var failure: ModelFileError?
+        bytes = unsafe [UInt8](unsafeUninitializedCapacity: target) { buffer, count in
+            let all = UnsafeMutableRawBufferPointer(buffer)
+            unsafe bytes.withUnsafeBytes { unsafe all.copyMemory(from: $0) }
             do throws(ModelFileError) {
                 let rest = unsafe UnsafeMutableRawBufferPointer(rebasing: all[loaded...])
                 try unsafe source.read(into: rest, at: loaded)
-                return nil
+                count = target
             } catch {
-                return error
+                count = loaded
+                failure = error
             }
         }
         if let failure { throw failure }

@@ -4,13 +4,23 @@
 // array's bounds check rather than reading elsewhere.
 
 extension [UInt8] {
-    /// The integer of `byteCount` bytes at `offset`, zero-extended.
+    /// The integer of 1, 2, 4 or 8 bytes at `offset`, zero-extended.
     func littleEndian(at offset: Int, byteCount: Int) -> UInt64 {
-        var value: UInt64 = 0
-        for index in 0..<byteCount {
-            value |= UInt64(self[offset + index]) << UInt64(8 * index)
+        unsafe withUnsafeBytes { bytes in
+            precondition(
+                offset >= 0 && byteCount <= bytes.count && offset <= bytes.count - byteCount)
+            // Inside the bytes, as just checked.
+            return switch byteCount {
+            case 1: unsafe UInt64(bytes[offset])
+            case 2: unsafe UInt64(UInt16(littleEndian: load(bytes, offset)))
+            case 4: unsafe UInt64(UInt32(littleEndian: load(bytes, offset)))
+            default: unsafe UInt64(littleEndian: load(bytes, offset))
+            }
         }
-        return value
+    }
+
+    private func load<T: BitwiseCopyable>(_ bytes: UnsafeRawBufferPointer, _ offset: Int) -> T {
+        unsafe bytes.loadUnaligned(fromByteOffset: offset, as: T.self)
     }
 
     /// The number of type `type` at `offset`; strings and arrays are read by their owners.

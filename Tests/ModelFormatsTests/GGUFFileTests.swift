@@ -68,7 +68,8 @@ import Testing
         #expect(throws: ModelFileError.self) { try metadata.string("broken") }
         let error = #expect(throws: ModelFileError.self) { try metadata.bool("small") }
         // Behind the fixed part of 24 bytes and the key's length, five letters and type.
-        #expect(error?.offset == 24 + 8 + 5 + 4)
+        let place: UInt64 = 24 + 8 + 5 + 4
+        #expect(error?.offset == place)
         #expect(error?.field == "metadata key 'small'")
         #expect(
             error?.description

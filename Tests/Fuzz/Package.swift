@@ -1,0 +1,34 @@
+// swift-tools-version: 6.2
+// Fuzz targets: libFuzzer feeds them bytes, the address sanitizer watches, and the coverage of Swift and C
+// code steers. A package of its own, since without the sanitizer's flag they do not link.
+//
+// From this directory, with the committed fixtures as first corpus:
+//
+//     export SWIFT_BACKTRACE=enable=no     # or a crash hangs in the backtracer for ever
+//     swift build -c release --sanitize fuzzer --sanitize address \
+//         -Xswiftc -sanitize=fuzzer,address --product FuzzGGUF
+//     mkdir -p .build/corpus
+//     .build/release/FuzzGGUF -max_total_time=60 -max_len=16384 -rss_limit_mb=1024 \
+//         .build/corpus ../Fixtures/gguf
+//
+// The third flag is not a repetition: of two separate ones swiftc obeys the last, and without coverage of
+// Swift code the fuzzer is blind. It says at the start how many PCs it sees: thousands, not dozens.
+//
+// New inputs go to .build/corpus; one that crashes, hangs or takes too much memory is written to the
+// working directory and can be given as the only argument to see it again.
+import PackageDescription
+
+let package = Package(
+    name: "fuzz",
+    dependencies: [.package(name: "sluice", path: "../..")],
+    targets: [
+        .executableTarget(
+            name: "FuzzGGUF",
+            dependencies: [.product(name: "ModelFormats", package: "sluice")],
+            swiftSettings: [
+                .swiftLanguageMode(.v6),
+                // libFuzzer brings its own main.
+                .unsafeFlags(["-parse-as-library"]),
+            ])
+    ]
+)
