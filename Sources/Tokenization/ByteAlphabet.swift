@@ -1,8 +1,8 @@
-/// The letters that byte-level vocabularies write bytes with: every byte is one printable character, so that
-/// a vocabulary can be a text file.
+/// The letters that byte-level vocabularies write bytes with: every byte is one printable
+/// character, so that a vocabulary can be a text file.
 ///
-/// Printable bytes of Latin-1 stand for themselves; the other 68 are U+0100 and on, in ascending order. A
-/// space is `Ġ` (U+0120), a line end `Ċ` (U+010A). The scheme is GPT-2's.
+/// Printable bytes of Latin-1 stand for themselves; the other 68 are U+0100 and on, in ascending
+/// order. A space is `Ġ` (U+0120), a line end `Ċ` (U+010A). The scheme is GPT-2's.
 enum ByteAlphabet {
     /// The code point of each byte's character.
     static let characters: [UInt16] = {
@@ -38,8 +38,8 @@ enum ByteAlphabet {
         }
     }
 
-    /// Appends the bytes that the characters of `blob[range]` stand for; what is not of the alphabet stays
-    /// as it is.
+    /// Appends the bytes that the characters of `blob[range]` stand for; what is not of the
+    /// alphabet stays as it is.
     static func appendBytes(of blob: [UInt8], _ range: Range<Int>, to output: inout [UInt8]) {
         let bytes = Self.bytes
         var position = range.lowerBound

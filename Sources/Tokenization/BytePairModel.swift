@@ -1,10 +1,10 @@
-/// Byte-level byte-pair encoding: text is cut into words, a word into bytes, and neighbours are merged in
-/// the order of the merges' ranks.
+/// Byte-level byte-pair encoding: text is cut into words, a word into bytes, and neighbours are
+/// merged in the order of the merges' ranks.
 struct BytePairModel: Sendable {
     let preTokenizer: PreTokenizer
     let merges: MergeTable
-    /// The token of each byte; negative where the vocabulary has none. Such a byte is left out, as in
-    /// llama.cpp and in the `tokenizers` package.
+    /// The token of each byte; negative where the vocabulary has none. Such a byte is left out, as
+    /// in llama.cpp and in the `tokenizers` package.
     let byteIDs: [Int32]
 
     private struct Rules: MergeRules {

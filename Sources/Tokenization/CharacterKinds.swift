@@ -1,4 +1,5 @@
-/// What a pre-tokeniser needs to know of a character: its Unicode category, coarsely, as a set of bits.
+/// What a pre-tokeniser needs to know of a character: its Unicode category, coarsely, as a set of
+/// bits.
 struct CharacterKind: OptionSet, Sendable {
     let rawValue: UInt16
 
@@ -20,7 +21,8 @@ struct CharacterKind: OptionSet, Sendable {
     static let lowerPart = CharacterKind(rawValue: 128)
     /// `[\r\n]`.
     static let newline = CharacterKind(rawValue: 256)
-    /// No character: the end of the piece. It is here so that one mask test answers "and not the end".
+    /// No character: the end of the piece. It is here so that one mask test answers "and not the
+    /// end".
     static let end = CharacterKind(rawValue: 512)
 
     /// Whether the two sets share a bit.
@@ -28,11 +30,13 @@ struct CharacterKind: OptionSet, Sendable {
     func meets(_ other: CharacterKind) -> Bool { rawValue & other.rawValue != 0 }
 }
 
-/// The kinds of all characters, in two levels: an index by the upper bits of the code point, and blocks of
-/// 128 kinds of which equal ones are stored once. About 90 kB, built once, in about 10 ms.
+/// The kinds of all characters, in two levels: an index by the upper bits of the code point, and
+/// blocks of 128 kinds of which equal ones are stored once. About 90 kB, built once, in about 10
+/// ms.
 ///
-/// The categories are those of the Swift runtime's Unicode (17 in Swift 6.3). A model's own tokeniser may
-/// have been made with an older version: the two can differ on characters assigned between them.
+/// The categories are those of the Swift runtime's Unicode (17 in Swift 6.3). A model's own
+/// tokeniser may have been made with an older version: the two can differ on characters assigned
+/// between them.
 struct CharacterKinds: Sendable {
     /// The one table of the process.
     static let table = CharacterKinds()
@@ -51,7 +55,9 @@ struct CharacterKinds: Sendable {
         func add(_ number: Int) {
             var block = [UInt16](repeating: 0, count: Self.blockSize)
             for low in 0..<Self.blockSize {
-                guard let scalar = Unicode.Scalar(UInt32(number << Self.blockBits | low)) else { continue }
+                guard let scalar = Unicode.Scalar(UInt32(number << Self.blockBits | low)) else {
+                    continue
+                }
                 block[low] = Self.kind(of: scalar).rawValue
             }
             if let place = known[block] {
@@ -64,8 +70,8 @@ struct CharacterKinds: Sendable {
             }
         }
 
-        // Planes 4 to 13 are unassigned and planes 15 and 16 are private use: their characters have no
-        // kind, nor has the one block that stands for all of them.
+        // Planes 4 to 13 are unassigned and planes 15 and 16 are private use: their characters have
+        // no kind, nor has the one block that stands for all of them.
         let firstEmpty = 0x4_0000 >> Self.blockBits
         for number in 0..<firstEmpty { add(number) }
         add(firstEmpty)

@@ -62,14 +62,15 @@ extension CharacterRanges {
     ])
 
     /// The punctuation that DeepSeek LLM's pre-tokeniser lists: `!-/:-~`, which takes in the ASCII
-    /// letters too, and the same in full width (there without `｟` and beyond), general quotation marks,
-    /// ideographic space, comma and full stop.
+    /// letters too, and the same in full width (there without `｟` and beyond), general quotation
+    /// marks, ideographic space, comma and full stop.
     static let deepSeekPunctuation = CharacterRanges([
-        0x21...0x2F, 0x3A...0x7E, 0x2018...0x201F, 0x3000...0x3002, 0xFF01...0xFF0F, 0xFF1A...0xFF5E,
+        0x21...0x2F, 0x3A...0x7E, 0x2018...0x201F, 0x3000...0x3002, 0xFF01...0xFF0F,
+        0xFF1A...0xFF5E,
     ])
 
-    /// What DeepSeek LLM's and Coder's pre-tokenisers take for East Asian text: everything from U+0800
-    /// to the ideographs, and Hangul.
+    /// What DeepSeek LLM's and Coder's pre-tokenisers take for East Asian text: everything from
+    /// U+0800 to the ideographs, and Hangul.
     static let deepSeekEastAsian = CharacterRanges([0x0800...0x9FA5, 0xAC00...0xD7FF])
 
     /// The ideographs and kana that DeepSeek V3's pre-tokeniser keeps together.

@@ -1,7 +1,8 @@
-/// The merges of a byte-pair encoding: which two tokens become which, and in what order of precedence.
+/// The merges of a byte-pair encoding: which two tokens become which, and in what order of
+/// precedence.
 ///
-/// An array of the merges in the file's order, and an open-addressing table of 32-bit numbers over it, keyed
-/// by the two tokens: about 19 bytes per merge.
+/// An array of the merges in the file's order, and an open-addressing table of 32-bit numbers over
+/// it, keyed by the two tokens: about 19 bytes per merge.
 struct MergeTable: Sendable {
     private struct Entry {
         let left: Int32

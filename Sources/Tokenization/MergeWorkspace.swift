@@ -21,12 +21,13 @@ protocol MergeRules {
     func merge(_ left: MergeSymbol, _ right: MergeSymbol) -> Merge?
 }
 
-/// Merges the symbols of a word, best pair first, until no pair is left: the core of both byte-pair encoding
-/// and SentencePiece.
+/// Merges the symbols of a word, best pair first, until no pair is left: the core of both byte-pair
+/// encoding and SentencePiece.
 ///
-/// A short word is an array from which merged symbols are removed; the best pair is found by looking at all.
-/// A long one is a linked list with a heap of pairs, so that a megabyte without a space takes time
-/// proportional to n log n. Both give the same tokens. The arrays stay allocated from word to word.
+/// A short word is an array from which merged symbols are removed; the best pair is found by
+/// looking at all. A long one is a linked list with a heap of pairs, so that a megabyte without a
+/// space takes time proportional to n log n. Both give the same tokens. The arrays stay allocated
+/// from word to word.
 struct MergeWorkspace {
     /// Up to here looking at all pairs is faster than keeping a heap.
     static let shortWord = 32
@@ -35,8 +36,8 @@ struct MergeWorkspace {
     var symbols: [MergeSymbol] = []
     /// For each symbol, what it becomes with the next one; `priority` is `UInt32.max` for nothing.
     private var pairs: [Merge] = []
-    /// Priority in the upper half, place of the left symbol in the lower. Entries whose pair has changed
-    /// since are skipped when they come up.
+    /// Priority in the upper half, place of the left symbol in the lower. Entries whose pair has
+    /// changed since are skipped when they come up.
     private var heap: [UInt64] = []
     private var next: [UInt32] = []
     private var previous: [UInt32] = []
@@ -94,9 +95,9 @@ struct MergeWorkspace {
 
         while let top = heap.first {
             removeTop()
-            // A symbol that was merged into the one before it has `nothing` for a pair, and no entry has
-            // the priority of nothing. A pair that changed has another priority, or an equal one, and then
-            // the entry is as good as the new pair's own.
+            // A symbol that was merged into the one before it has `nothing` for a pair, and no
+            // entry has the priority of nothing. A pair that changed has another priority, or an
+            // equal one, and then the entry is as good as the new pair's own.
             let left = Int(top & 0xFFFF_FFFF)
             guard pairs[left].priority == UInt32(top >> 32) else { continue }
             let right = Int(next[left])

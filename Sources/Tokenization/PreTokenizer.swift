@@ -1,9 +1,9 @@
 /// Cuts text into the words that byte-pair merges stay inside of.
 ///
-/// A model's file names its pre-tokeniser in `tokenizer.ggml.pre`. There are dozens of names, but few
-/// distinct ways of cutting; each is one `SplitStage` or several, every one cutting the pieces of the one
-/// before. The names and which share an expression are those of llama.cpp's vocabulary loader, the
-/// expressions those of the models' tokenizer.json.
+/// A model's file names its pre-tokeniser in `tokenizer.ggml.pre`. There are dozens of names, but
+/// few distinct ways of cutting; each is one `SplitStage` or several, every one cutting the pieces
+/// of the one before. The names and which share an expression are those of llama.cpp's vocabulary
+/// loader, the expressions those of the models' tokenizer.json.
 struct PreTokenizer: Sendable {
     /// How to cut, coarse to fine.
     let stages: [SplitStage]
@@ -20,7 +20,9 @@ struct PreTokenizer: Sendable {
 
     /// The pre-tokeniser of this name, nil when it is not known.
     init?(name: String) {
-        guard let family = Self.families.first(where: { $0.names.contains(name) }) else { return nil }
+        guard let family = Self.families.first(where: { $0.names.contains(name) }) else {
+            return nil
+        }
         self = family.preTokenizer
     }
 
@@ -36,7 +38,10 @@ struct PreTokenizer: Sendable {
             PreTokenizer(.wordsOfGPT2)
         ),
         (
-            ["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"],
+            [
+                "llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0",
+                "lfm2",
+            ],
             PreTokenizer(.words(WordRules(digitLimit: 3)), ignoresMerges: true, addsBeginning: true)
         ),
         (
@@ -82,7 +87,8 @@ struct PreTokenizer: Sendable {
         (
             ["deepseek-llm"],
             PreTokenizer(
-                .each(.newline), .spacedRanges(.deepSeekLetters), .spacedRanges(.deepSeekPunctuation),
+                .each(.newline), .spacedRanges(.deepSeekLetters),
+                .spacedRanges(.deepSeekPunctuation),
                 .trailingSpace, .ranges(.deepSeekEastAsian), .each(.number))
         ),
         (
@@ -115,8 +121,8 @@ struct WordIterator {
     private let stages: [SplitStage]
     /// Where the next word starts.
     private var position: Int
-    /// Where the text ends, then for each stage where its piece at `position` ends; none is after the one
-    /// before. A piece that is used up ends at `position`.
+    /// Where the text ends, then for each stage where its piece at `position` ends; none is after
+    /// the one before. A piece that is used up ends at `position`.
     private var ends: [Int]
 
     init(_ preTokenizer: PreTokenizer, range: Range<Int>) {

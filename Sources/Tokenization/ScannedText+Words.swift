@@ -1,7 +1,8 @@
 /// The scanners for pre-tokenisers that cut text into words, and the parts they share.
 ///
-/// Each gives the end of the match that starts at a byte. Line for line they follow the alternatives of the
-/// expressions in `SplitStage`, in their order: the first alternative that matches wins, however short.
+/// Each gives the end of the match that starts at a byte. Line for line they follow the
+/// alternatives of the expressions in `SplitStage`, in their order: the first alternative that
+/// matches wins, however short.
 extension ScannedText {
     func endOfGPT2Word(from start: Int, end: Int) -> Int {
         let first = character(at: start, end: end)
@@ -47,14 +48,17 @@ extension ScannedText {
     func endOfCasedWord(_ rules: CasedWordRules, from start: Int, end: Int) -> Int {
         let first = character(at: start, end: end)
         let mayLead = !first.kind.meets([.newline, .letter, .number, .end])
-        // A mark may lead a word or be part of it, so both readings are tried, in the expression's order.
+        // A mark may lead a word or be part of it, so both readings are tried, in the expression's
+        // order.
         var wordEnd: Int?
         if mayLead { wordEnd = endOfSmallWord(from: first.next, end: end) }
         if wordEnd == nil { wordEnd = endOfSmallWord(from: start, end: end) }
         if wordEnd == nil, mayLead { wordEnd = endOfCapitalWord(from: first.next, end: end) }
         if wordEnd == nil { wordEnd = endOfCapitalWord(from: start, end: end) }
         if let wordEnd {
-            guard rules.takesContractions, wordEnd < end, bytes[wordEnd] == 0x27 else { return wordEnd }
+            guard rules.takesContractions, wordEnd < end, bytes[wordEnd] == 0x27 else {
+                return wordEnd
+            }
             let contraction = endOfContraction(after: wordEnd + 1, end: end, anyCase: true)
             return contraction > wordEnd + 1 ? contraction : wordEnd
         }
@@ -74,8 +78,8 @@ extension ScannedText {
 
     /// `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+`, nil when it does not match.
     ///
-    /// The first part takes all it can; if no small letter follows, it gives back as far as the last
-    /// character that both parts may contain, and only that one is left for the second part.
+    /// The first part takes all it can; if no small letter follows, it gives back as far as the
+    /// last character that both parts may contain, and only that one is left for the second part.
     private func endOfSmallWord(from start: Int, end: Int) -> Int? {
         var position = start
         var afterLastShared: Int?
@@ -92,15 +96,15 @@ extension ScannedText {
         }
     }
 
-    /// `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*` where `endOfSmallWord` is nil: no
-    /// small letter follows the capitals. Nil when it does not match.
+    /// `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*` where `endOfSmallWord` is nil:
+    /// no small letter follows the capitals. Nil when it does not match.
     private func endOfCapitalWord(from start: Int, end: Int) -> Int? {
         let wordEnd = endOfRun(of: .upperPart, from: start, end: end)
         return wordEnd > start ? wordEnd : nil
     }
 
-    /// The end of the match at `start`, or `start` when there is none: a number or a control character
-    /// that no word follows.
+    /// The end of the match at `start`, or `start` when there is none: a number or a control
+    /// character that no word follows.
     func endOfDeepSeekV3Word(from start: Int, end: Int) -> Int {
         let first = character(at: start, end: end)
         if first.codePoint < 0x80, first.kind.meets([.punctuation, .symbol]) {
@@ -136,7 +140,8 @@ extension ScannedText {
         }
     }
 
-    /// The start of the white space that ends the piece; `end` when all of it or nothing is such space.
+    /// The start of the white space that ends the piece; `end` when all of it or nothing is such
+    /// space.
     func endBeforeTrailingSpace(from start: Int, end: Int) -> Int {
         var position = start
         var runStart: Int?
@@ -176,8 +181,8 @@ extension ScannedText {
         }
     }
 
-    /// The character that follows one optional space: `first` itself unless it is a space (U+0020) before
-    /// something other than white space.
+    /// The character that follows one optional space: `first` itself unless it is a space (U+0020)
+    /// before something other than white space.
     @inline(__always)
     private func afterOptionalSpace(_ first: ScannedCharacter, end: Int) -> ScannedCharacter {
         guard first.codePoint == 0x20 else { return first }
@@ -185,7 +190,8 @@ extension ScannedText {
         return second.kind.meets([.space, .end]) ? first : second
     }
 
-    /// The end of `s`, `t`, `re`, `ve`, `m`, `ll` or `d` after an apostrophe; `start` when there is none.
+    /// The end of `s`, `t`, `re`, `ve`, `m`, `ll` or `d` after an apostrophe; `start` when there is
+    /// none.
     ///
     /// The long s (U+017F) is an `s` where case does not count: so say the rules of Unicode for it.
     private func endOfContraction(after start: Int, end: Int, anyCase: Bool) -> Int {
@@ -209,10 +215,11 @@ extension ScannedText {
         }
     }
 
-    /// The end of the match of `\s*[\r\n]+|\s+(?!\S)|\s+` (the first alternative where newlines count
-    /// apart) at `start`, which holds white space.
+    /// The end of the match of `\s*[\r\n]+|\s+(?!\S)|\s+` (the first alternative where newlines
+    /// count apart) at `start`, which holds white space.
     ///
-    /// White space before something else leaves its last character to that, unless it is the only one.
+    /// White space before something else leaves its last character to that, unless it is the only
+    /// one.
     private func endOfSpace(from start: Int, end: Int, newlinesApart: Bool) -> Int {
         var position = start
         var lastStart = start

@@ -1,6 +1,7 @@
 /// One character of a text under a pre-tokeniser.
 struct ScannedCharacter {
-    /// The code point; U+FFFD for a byte that is not part of valid UTF-8, `endOfPiece` past the end.
+    /// The code point; U+FFFD for a byte that is not part of valid UTF-8, `endOfPiece` past the
+    /// end.
     let codePoint: UInt32
     let kind: CharacterKind
     /// Byte after it.
@@ -71,8 +72,8 @@ struct ScannedText {
 }
 
 extension [UInt8] {
-    /// Bytes of the UTF-8 sequence at `position`, which is before `end`: 1 to 4, or 0 when it is not
-    /// valid (stray or missing continuation, overlong, surrogate, past U+10FFFF).
+    /// Bytes of the UTF-8 sequence at `position`, which is before `end`: 1 to 4, or 0 when it is
+    /// not valid (stray or missing continuation, overlong, surrogate, past U+10FFFF).
     @inline(__always)
     func scalarLength(at position: Int, end: Int) -> Int {
         let first = self[position]

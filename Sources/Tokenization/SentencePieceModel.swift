@@ -10,10 +10,11 @@ struct SentencePieceModel: Sendable {
     private let byteIDs: [Int32]
     /// Stands for characters that are no token where there are no byte tokens; nil leaves them out.
     private let unknown: Int32?
-    /// Whether text begins with a space nobody wrote, so that a word is the same token at the start.
+    /// Whether text begins with a space nobody wrote, so that a word is the same token at the
+    /// start.
     let addsSpacePrefix: Bool
-    /// Whether no token goes on from another character into a `▁`: then no merge crosses the start of a
-    /// word, and words can be merged one by one, which is faster and gives the same tokens.
+    /// Whether no token goes on from another character into a `▁`: then no merge crosses the start
+    /// of a word, and words can be merged one by one, which is faster and gives the same tokens.
     private let wordsAreSeparate: Bool
 
     init(vocabulary: Vocabulary, unknown: Int32?, addsSpacePrefix: Bool) {
@@ -133,9 +134,11 @@ struct SentencePieceModel: Sendable {
         endOfWord(text, from: range.lowerBound, limit: range.upperBound) < range.upperBound
     }
 
-    /// Orders scores as numbers from high to low. Not-a-number, which only a broken file has, comes last.
+    /// Orders scores as numbers from high to low. Not-a-number, which only a broken file has, comes
+    /// last.
     private static func priority(of score: Float) -> UInt32 {
-        // -0 equals 0; IEEE 754 patterns of positive numbers ascend, those of negative ones descend.
+        // -0 equals 0; IEEE 754 patterns of positive numbers ascend, those of negative ones
+        // descend.
         let bits = (score.isNaN ? -Float.infinity : score == 0 ? 0 : score).bitPattern
         let ascending = bits & 0x8000_0000 == 0 ? bits | 0x8000_0000 : ~bits
         return ~ascending

@@ -7,9 +7,9 @@ enum TextFragment: Equatable {
 /// Finds the tokens that are matched as a whole before the text is looked at any further.
 ///
 /// Where matches overlap the longest wins, wherever it is; of equally long ones the first. That is
-/// llama.cpp's order: it cuts the text at every occurrence of the longest token, what remains at every
-/// occurrence of the next, and so on. Here one pass finds the places at which any token starts, and only
-/// those are gone through again for each length.
+/// llama.cpp's order: it cuts the text at every occurrence of the longest token, what remains at
+/// every occurrence of the next, and so on. Here one pass finds the places at which any token
+/// starts, and only those are gone through again for each length.
 struct SpecialTokenMatcher: Sendable {
     /// Token numbers, ascending by text, each text once.
     private let sorted: [Int32]
@@ -48,7 +48,8 @@ struct SpecialTokenMatcher: Sendable {
         var claimed = [Bool](repeating: false, count: text.count)
         for length in lengths where length <= longest {
             for candidate in candidates where candidate.longest >= length {
-                // Claims so far are at least as long, so one that overlaps covers the first or last byte.
+                // Claims so far are at least as long, so one that overlaps covers the first or last
+                // byte.
                 let start = candidate.start
                 guard !claimed[start], !claimed[start + length - 1],
                     let id = self.id(of: text, start..<start + length, vocabulary: vocabulary)

@@ -1,5 +1,5 @@
-/// Tokens that are known for what they do by their texts alone, since files leave it out or get it wrong. The
-/// lists are llama.cpp's.
+/// Tokens that are known for what they do by their texts alone, since files leave it out or get it
+/// wrong. The lists are llama.cpp's.
 enum SpecialTokenNames {
     /// Ends of a text, a turn or a message.
     private static let ends = [
@@ -44,8 +44,9 @@ enum SpecialTokenNames {
         return found
     }
 
-    /// Takes out tokens that end a generation in most models but not in this one: `<|end|>` where `<|call|>`
-    /// and `<|return|>` or `<|flush|>` do (gpt-oss, Solar Open), `</s>` beside `<|tool_response>` (Gemma 4).
+    /// Takes out tokens that end a generation in most models but not in this one: `<|end|>` where
+    /// `<|call|>` and `<|return|>` or `<|flush|>` do (gpt-oss, Solar Open), `</s>` beside
+    /// `<|tool_response>` (Gemma 4).
     static func resolveConflicts(in ends: inout Set<Int32>, _ vocabulary: inout Vocabulary) {
         func has(_ names: String...) -> Bool {
             names.contains { name in vocabulary.id(of: name).map(ends.contains) ?? false }

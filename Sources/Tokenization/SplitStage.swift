@@ -1,20 +1,21 @@
-/// One step of a pre-tokeniser: a pattern whose matches are cut out of a piece of text. What lies between
-/// two matches becomes a piece too.
+/// One step of a pre-tokeniser: a pattern whose matches are cut out of a piece of text. What lies
+/// between two matches becomes a piece too.
 ///
-/// The patterns are regular expressions in the models' own files; here each is a scanner that finds the
-/// same cuts in one pass. The doc comment of a case gives the expression.
+/// The patterns are regular expressions in the models' own files; here each is a scanner that finds
+/// the same cuts in one pass. The doc comment of a case gives the expression.
 enum SplitStage: Sendable {
     /// `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+` (GPT-2)
     case wordsOfGPT2
-    /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
-    /// and its variants (Llama 3, Qwen 2)
+    /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|`
+    /// ` ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`, and its variants (Llama 3, Qwen 2)
     case words(WordRules)
-    /// As `words`, but a word is capitals then small letters (`[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*` then
-    /// `[\p{Ll}\p{Lm}\p{Lo}\p{M}]+`, or one or more of the first then any of the second), and punctuation
-    /// goes on with `[\r\n/]*` (GPT-4o, Tekken)
+    /// As `words`, but a word is capitals then small letters (`[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*`
+    /// then `[\p{Ll}\p{Lm}\p{Lo}\p{M}]+`, or one or more of the first then any of the second), and
+    /// punctuation goes on with `[\r\n/]*` (GPT-4o, Tekken)
     case casedWords(CasedWordRules)
-    /// `` [!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ ``
-    /// (DeepSeek V3)
+    /// `` [!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+| ``
+    /// `[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|`
+    /// `\s*[\r\n]+|\s+(?!\S)|\s+` (DeepSeek V3)
     case wordsOfDeepSeekV3
     /// Every character of the kinds by itself, as in `\p{N}` or `[\r\n]`.
     case each(CharacterKind)
@@ -33,8 +34,8 @@ enum SplitStage: Sendable {
     /// `\s+$`
     case trailingSpace
 
-    /// The end of the first piece of `start..<end`, which is not empty: the match there, or what comes
-    /// before the first match.
+    /// The end of the first piece of `start..<end`, which is not empty: the match there, or what
+    /// comes before the first match.
     func endOfFirstPiece(_ text: ScannedText, from start: Int, end: Int) -> Int {
         switch self {
         case .wordsOfGPT2: return text.endOfGPT2Word(from: start, end: end)
@@ -42,7 +43,9 @@ enum SplitStage: Sendable {
         case .casedWords(let rules): return text.endOfCasedWord(rules, from: start, end: end)
         case .trailingSpace: return text.endBeforeTrailingSpace(from: start, end: end)
         case .wordsOfDeepSeekV3:
-            return firstPiece(text, from: start, end: end) { $0.endOfDeepSeekV3Word(from: $1, end: end) }
+            return firstPiece(text, from: start, end: end) {
+                $0.endOfDeepSeekV3Word(from: $1, end: end)
+            }
         case .each(let kinds):
             return firstPiece(text, from: start, end: end) {
                 $0.endOfRun(of: kinds, limit: 1, from: $1, end: end)
@@ -54,7 +57,9 @@ enum SplitStage: Sendable {
         case .spacedRuns(let kinds):
             return firstPiece(text, from: start, end: end) {
                 let first = $0.character(at: $1, end: end)
-                if first.kind.meets(kinds) { return $0.endOfRun(of: kinds, from: first.next, end: end) }
+                if first.kind.meets(kinds) {
+                    return $0.endOfRun(of: kinds, from: first.next, end: end)
+                }
                 guard first.kind.meets(.space) else { return $1 }
                 let runEnd = $0.endOfRun(of: kinds, from: first.next, end: end)
                 return runEnd > first.next ? runEnd : $1
@@ -88,8 +93,9 @@ enum SplitStage: Sendable {
         }
     }
 
-    /// The end of the first piece by a function that gives the end of the match at a position, or the
-    /// position itself when there is none. It must take constant time to find that there is none.
+    /// The end of the first piece by a function that gives the end of the match at a position, or
+    /// the position itself when there is none. It must take constant time to find that there is
+    /// none.
     @inline(__always)
     private func firstPiece(
         _ text: ScannedText, from start: Int, end: Int,

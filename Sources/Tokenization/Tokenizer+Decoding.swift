@@ -2,8 +2,8 @@
 extension Tokenizer {
     /// The bytes that one token stands for, which need not be whole characters.
     ///
-    /// Control tokens, and the unknown token, give nothing unless `renderSpecial`, which spells them out.
-    /// Numbers outside the vocabulary give nothing.
+    /// Control tokens, and the unknown token, give nothing unless `renderSpecial`, which spells
+    /// them out. Numbers outside the vocabulary give nothing.
     public func bytes(of id: Int32, renderSpecial: Bool) -> [UInt8] {
         var bytes: [UInt8] = []
         appendBytes(of: id, renderSpecial: renderSpecial, to: &bytes)
@@ -33,9 +33,9 @@ extension Tokenizer {
 
     /// The bytes that tokens stand for, one after the other.
     ///
-    /// The space that SentencePiece puts before a text is taken away again: one before the first token that
-    /// is text. What a model goes on with after a prompt should therefore be put together from
-    /// `bytes(of:renderSpecial:)` instead.
+    /// The space that SentencePiece puts before a text is taken away again: one before the first
+    /// token that is text. What a model goes on with after a prompt should therefore be put
+    /// together from `bytes(of:renderSpecial:)` instead.
     public func decode(_ ids: [Int32], renderSpecial: Bool) -> [UInt8] {
         var output: [UInt8] = []
         var removesSpace = false

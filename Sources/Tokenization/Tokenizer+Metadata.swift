@@ -1,13 +1,13 @@
 public import ModelFormats
 
-/// Reading a tokenizer from the metadata of a GGUF file. Anything in there may be wrong: what cannot be used
-/// ends in an error, what llama.cpp passes over (special tokens outside the vocabulary, merges of tokens
-/// that do not exist) is passed over here too.
+/// Reading a tokenizer from the metadata of a GGUF file. Anything in there may be wrong: what
+/// cannot be used ends in an error, what llama.cpp passes over (special tokens outside the
+/// vocabulary, merges of tokens that do not exist) is passed over here too.
 extension Tokenizer {
     /// Reads the tokenizer that the file describes under `tokenizer.ggml`.
     ///
-    /// Throws when there is none, when it is of another kind than `gpt2` and `llama`, when its pre-tokeniser
-    /// is not known, and when its arrays do not fit together.
+    /// Throws when there is none, when it is of another kind than `gpt2` and `llama`, when its
+    /// pre-tokeniser is not known, and when its arrays do not fit together.
     public init(metadata: GGUFMetadata) throws(ModelFileError) {
         guard let kind = try metadata.string(Key.model) else {
             throw metadata.error(Key.model, "missing: the file has no tokenizer")
@@ -21,7 +21,9 @@ extension Tokenizer {
         let named = SpecialTokenNames.apply(to: &vocabulary)
 
         func id(_ key: String) throws(ModelFileError) -> Int32? {
-            guard let id = try metadata.integer(key), id >= 0, id < vocabulary.count else { return nil }
+            guard let id = try metadata.integer(key), id >= 0, id < vocabulary.count else {
+                return nil
+            }
             return Int32(id)
         }
         func known(_ id: Int32) -> Int32? { Int(id) < vocabulary.count ? id : nil }
@@ -74,14 +76,16 @@ extension Tokenizer {
         self.vocabulary = vocabulary
     }
 
-    /// The tokens of Phi-3 that swallow the white space after them. GGUF files do not carry that attribute;
-    /// as in llama.cpp, it goes by the model's name.
+    /// The tokens of Phi-3 that swallow the white space after them. GGUF files do not carry that
+    /// attribute; as in llama.cpp, it goes by the model's name.
     private static func tokensThatTakeSpace(
         _ metadata: GGUFMetadata, _ vocabulary: Vocabulary
     ) throws(ModelFileError) -> Set<Int32> {
         let name = try metadata.string("general.name")?.lowercased() ?? ""
         let bytes = Array(name.utf8)
-        guard bytes.contains(sequence: "phi-3") || bytes.contains(sequence: "phi3") else { return [] }
+        guard bytes.contains(sequence: "phi-3") || bytes.contains(sequence: "phi3") else {
+            return []
+        }
         let exceptions = ["<unk>", "<s>", "<|endoftext|>"].compactMap { vocabulary.id(of: $0) }
         let special = (0..<vocabulary.count).lazy.filter {
             switch vocabulary.types[$0] {
@@ -129,7 +133,8 @@ extension Vocabulary {
             throw metadata.error(
                 Key.types, "expected one of each of \(tokens.count) tokens, found \(types.count)")
         }
-        reserve(tokens.count)
+        let textBytes = (0..<tokens.count).reduce(0) { $0 + tokens.bytes(at: $1).count }
+        reserve(tokens.count, textBytes: textBytes)
         for id in 0..<tokens.count {
             var type = TokenType.normal
             if let types {
@@ -191,12 +196,14 @@ extension BytePairModel {
             var text = Array(lines.bytes(at: number))
             guard let space = text.dropFirst().firstIndex(of: 0x20) else {
                 throw metadata.error(
-                    Key.merges, "entry \(number): expected two tokens with a space between, found one")
+                    Key.merges,
+                    "entry \(number): expected two tokens with a space between, found one")
             }
             let left = vocabulary.plainID(of: text, 0..<space)
             let right = vocabulary.plainID(of: text, space + 1..<text.count)
             text.remove(at: space)
-            guard let left, let right, let merged = vocabulary.plainID(of: text, 0..<text.count) else {
+            guard let left, let right, let merged = vocabulary.plainID(of: text, 0..<text.count)
+            else {
                 continue
             }
             merges.append(left: left, right: right, merged: merged)

@@ -1,10 +1,10 @@
 /// Turns text into token numbers and back, as the model in a GGUF file was trained to.
 ///
-/// Two kinds: byte-level byte-pair encoding (`tokenizer.ggml.model` is `gpt2`) and SentencePiece (`llama`).
-/// Text is UTF-8, but nothing is ever refused or replaced: bytes that are not valid UTF-8 are encoded as
-/// bytes. Unicode is not normalised, as in llama.cpp.
+/// Two kinds: byte-level byte-pair encoding (`tokenizer.ggml.model` is `gpt2`) and SentencePiece
+/// (`llama`). Text is UTF-8, but nothing is ever refused or replaced: bytes that are not valid
+/// UTF-8 are encoded as bytes. Unicode is not normalised, as in llama.cpp.
 ///
-/// A value is a few arrays, shared by its copies; a vocabulary of 151,936 tokens takes about 8 MB.
+/// A value is a few arrays, shared by its copies; a vocabulary of 151,936 tokens takes about 6 MB.
 public struct Tokenizer: Sendable {
     /// How text becomes tokens.
     enum Model: Sendable {
@@ -29,31 +29,32 @@ public struct Tokenizer: Sendable {
     public let padding: Int32?
     /// Stands for text that no token covers, nil when the model has no such token.
     public let unknown: Int32?
-    /// All tokens after which a model has said what it had to say: the ends of sequence, turn and message
-    /// that the file names, and the tokens known for that by their texts, such as `<|im_end|>`.
+    /// All tokens after which a model has said what it had to say: the ends of sequence, turn and
+    /// message that the file names, and the tokens known for that by their texts, such as
+    /// `<|im_end|>`.
     public let endOfGeneration: Set<Int32>
 
     /// Tokens in the vocabulary; their numbers are 0 and up.
     public var vocabularyCount: Int { vocabulary.count }
 
-    /// The vocabulary's own spelling of a token, as in `Ġhello` or `▁hello`; empty when there is no such
-    /// token.
+    /// The vocabulary's own spelling of a token, as in `Ġhello` or `▁hello`; empty when there is no
+    /// such token.
     public func text(of id: Int32) -> String {
         guard let id = index(of: id) else { return "" }
         return String(decoding: vocabulary.text(of: id), as: UTF8.self)
     }
 
-    /// The token with this spelling in the vocabulary, nil when there is none. Of tokens with the same
-    /// spelling, the first.
+    /// The token with this spelling in the vocabulary, nil when there is none. Of tokens with the
+    /// same spelling, the first.
     public func id(ofText text: String) -> Int32? { vocabulary.id(of: text) }
 
     /// The tokens of `text`, which should be UTF-8 but need not be valid.
     ///
-    /// - Parameter addSpecial: puts the beginning-of-sequence token before and the end-of-sequence token
-    ///   after, where the model's file says so.
-    /// - Parameter parseSpecial: control tokens written out in the text become those tokens; without it they
-    ///   are text like any other, so that nobody can end a turn by writing its end. Tokens that the file
-    ///   calls user-defined are matched either way.
+    /// - Parameter addSpecial: puts the beginning-of-sequence token before and the end-of-sequence
+    ///   token after, where the model's file says so.
+    /// - Parameter parseSpecial: control tokens written out in the text become those tokens;
+    ///   without it they are text like any other, so that nobody can end a turn by writing its end.
+    ///   Tokens that the file calls user-defined are matched either way.
     public func encode(_ text: [UInt8], addSpecial: Bool, parseSpecial: Bool) -> [Int32] {
         var ids: [Int32] = []
         ids.reserveCapacity(text.count / 3 + 2)

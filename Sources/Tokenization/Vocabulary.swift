@@ -14,9 +14,9 @@ enum TokenType: UInt8, Sendable {
 
 /// The tokens of a model: texts, types and scores, and an index of the texts.
 ///
-/// Held compactly, since real vocabularies have 30,000 to 260,000 entries: one blob of all texts, an array
-/// of offsets into it, one byte of type each, and an open-addressing table of 32-bit numbers for finding a
-/// token by its text. 151,936 tokens take about 4 MB.
+/// Held compactly, since real vocabularies have 30,000 to 260,000 entries: one blob of all texts,
+/// an array of offsets into it, one byte of type each, and an open-addressing table of 32-bit
+/// numbers for finding a token by its text. 151,936 tokens take about 3 MB.
 struct Vocabulary: Sendable {
     /// All texts, one after the other.
     private(set) var blob: [UInt8] = []
@@ -28,8 +28,8 @@ struct Vocabulary: Sendable {
     /// Bytes of the longest text.
     private(set) var longestText = 0
 
-    /// Token number + 1 at the place its hash leads to or soon after, 0 where there is none. The length
-    /// is a power of two.
+    /// Token number + 1 at the place its hash leads to or soon after, 0 where there is none. The
+    /// length is a power of two.
     private var slots: [UInt32] = []
     /// Differs between processes, so that no file can be made whose texts all collide.
     private let seed = UInt64.random(in: .min ... .max)
@@ -39,7 +39,8 @@ struct Vocabulary: Sendable {
     /// How many tokens there are.
     var count: Int { types.count }
 
-    /// Adds a token, whose number is the count so far. False when the texts get too long for the offsets.
+    /// Adds a token, whose number is the count so far. False when the texts get too long for the
+    /// offsets.
     mutating func append(_ text: some Collection<UInt8>, type: TokenType) -> Bool {
         guard blob.count + text.count <= Int(UInt32.max) else { return false }
         blob.append(contentsOf: text)
@@ -51,7 +52,10 @@ struct Vocabulary: Sendable {
 
     mutating func setType(_ type: TokenType, of id: Int) { types[id] = type }
 
-    mutating func reserve(_ count: Int) {
+    /// Makes room for tokens and their texts, so that the arrays end up no larger than they need to
+    /// be.
+    mutating func reserve(_ count: Int, textBytes: Int) {
+        blob.reserveCapacity(textBytes)
         offsets.reserveCapacity(count + 1)
         types.reserveCapacity(count)
     }
@@ -62,7 +66,8 @@ struct Vocabulary: Sendable {
 
     func text(of id: Int) -> ArraySlice<UInt8> { blob[textRange(of: id)] }
 
-    /// Makes tokens findable. Of tokens with the same text, the first is found; empty texts never are.
+    /// Makes tokens findable. Of tokens with the same text, the first is found; empty texts never
+    /// are.
     mutating func buildIndex() {
         var size = 16
         while size < count + count / 3 { size *= 2 }
@@ -89,8 +94,9 @@ struct Vocabulary: Sendable {
         return id(of: bytes, 0..<bytes.count)
     }
 
-    /// The number of the token with this text, if text may turn into it by itself: control and byte tokens
-    /// and the unknown token only come by other ways, so that nobody can smuggle them in by writing them.
+    /// The number of the token with this text, if text may turn into it by itself: control and byte
+    /// tokens and the unknown token only come by other ways, so that nobody can smuggle them in by
+    /// writing them.
     @inline(__always)
     func plainID(of bytes: [UInt8], _ range: Range<Int>) -> Int32? {
         guard let id = id(of: bytes, range) else { return nil }

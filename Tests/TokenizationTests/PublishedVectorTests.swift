@@ -1,6 +1,6 @@
-// Real vocabularies with texts and the tokens that the models' own tokenisers make of them, as published
-// with llama.cpp. They are not ours to ship: the tests run where somebody has put them beside the
-// repository, in the folder `tokenizers` of SLUICE_SHARED or of `../shared`.
+// Real vocabularies with texts and the tokens that the models' own tokenisers make of them, as
+// published with llama.cpp. They are not ours to ship: the tests run where somebody has put them
+// beside the repository, in the folder `tokenizers` of SLUICE_SHARED or of `../shared`.
 
 import Foundation
 import ModelFormats
@@ -23,7 +23,9 @@ private let vectorFolder: URL? = {
 
 @Suite(.enabled(if: vectorFolder != nil, "no folder ../shared/tokenizers with published vectors"))
 struct PublishedVectorTests {
-    static let names = ["deepseek-coder", "deepseek-llm", "gpt-2", "llama-spm", "phi-3", "starcoder"]
+    static let names = [
+        "deepseek-coder", "deepseek-llm", "gpt-2", "llama-spm", "phi-3", "starcoder",
+    ]
 
     @Test(arguments: names)
     func everyTextBecomesTheTokensPublishedForIt(name: String) throws {

@@ -1,6 +1,6 @@
 // Random texts, and what the `tokenizers` and `sentencepiece` packages make of them, as written by
-// tools/make_tokenizer_fixtures.py. SLUICE_TOKENIZER_CASES names another folder made by it, with other and
-// more texts.
+// tools/make_tokenizer_fixtures.py. SLUICE_TOKENIZER_CASES names another folder made by it, with
+// other and more texts.
 
 import Foundation
 import ModelFormats
@@ -37,8 +37,9 @@ struct TokenizerFixtureTests {
         }
     }
 
-    /// Whether Unicode 16, which the `tokenizers` package goes by, and 17, which Swift 6.3 does, say the
-    /// same of all characters: one without new ones, and without the one that changed from `Ll` to `Lo`.
+    /// Whether Unicode 16, which the `tokenizers` package goes by, and 17, which Swift 6.3 does,
+    /// say the same of all characters: one without new ones, and without the one that changed from
+    /// `Ll` to `Lo`.
     static func isSettled(_ text: [UInt8]) -> Bool {
         String(decoding: text, as: UTF8.self).unicodeScalars.allSatisfy {
             ($0.properties.age?.major ?? 0) < 17 && $0.value != 0x295
@@ -80,7 +81,8 @@ struct TokenizerFixtureTests {
             let found = tokenizer.encode(text, addSpecial: false, parseSpecial: false)
             let decoded = tokenizer.decode(found, renderSpecial: false)
             // A sentence piece cannot tell a space from the character that stands for it.
-            let returned = name == "llama" ? text.replacing([0xE2, 0x96, 0x81], with: [0x20]) : text
+            let returned =
+                name == "llama" ? text.replacing([0xE2, 0x96, 0x81], with: [0x20]) : text
             if found != expected || decoded != returned {
                 differing += 1
                 let shown = String(decoding: text, as: UTF8.self).debugDescription
