@@ -42,7 +42,9 @@ except ImportError:
     subprocess.check_call([sys.executable, "-m", "venv", str(venv)])
     subprocess.check_call([str(venv / "bin" / "pip"), "install", "--quiet", *PACKAGES])
     os.environ["SLUICE_FIXTURES_VENV"] = "1"
-    os.execv(str(venv / "bin" / "python"), ["python", *sys.argv])
+    # Python finds its environment by its own name, so that must be the whole path.
+    python = str(venv / "bin" / "python")
+    os.execv(python, [python, *sys.argv])
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
