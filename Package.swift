@@ -24,6 +24,7 @@ let package = Package(
         .executable(name: "sluice", targets: ["sluice"]),
         .library(name: "ExpertStreaming", targets: ["ExpertStreaming"]),
         .library(name: "ModelFormats", targets: ["ModelFormats"]),
+        .library(name: "Tokenization", targets: ["Tokenization"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
