@@ -49,7 +49,7 @@ public struct ByteSize: Sendable, Hashable, CustomStringConvertible {
         // Hundredths, rounded down: a size that does not fit must not look as if it did.
         let whole = magnitude >> shift
         let rest = magnitude & ((1 << shift) - 1)
-        let hundredths = (rest >> (shift - 10)) * 100 >> 10
+        let hundredths = ((rest >> (shift - 10)) * 100) >> 10
         return "\(sign)\(whole).\(hundredths < 10 ? "0" : "")\(hundredths) \(units[unit])"
     }
 }

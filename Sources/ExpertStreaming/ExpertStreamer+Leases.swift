@@ -21,7 +21,8 @@ extension ExpertStreamer {
     }
 
     /// Leases the experts that are in memory, gives the others slots, evicting the least recently used, and
-    /// sends all their reads in one submit.
+    /// sends all their reads in one submit; when they are more than the disk is given at once, the rest follows
+    /// from `next`, as room appears.
     ///
     /// - Parameters:
     ///   - experts: distinct, each below `layout.expertsPerLayer`. Not read again after the call.
@@ -69,6 +70,8 @@ extension ExpertStreamer {
     ///   failed (see `failure`): the set should be released then.
     public mutating func next(wait: Bool) -> Int {
         while true {
+            // Between two experts is the moment to fill the queue again.
+            if hasPiecesWaiting, failure == nil { move(wait: 0) }
             if readyHead < readyTail {
                 readyHead += 1
                 return Int(ready[readyHead - 1])

@@ -48,7 +48,9 @@ extension ExpertStreamer {
     mutating func move(wait: Int) {
         var pushed: UInt64 = 0
         if failure == nil {
-            while inFlight < disk.depth, retryCount > 0 || nextPiece < pieceCount {
+            while inFlight < disk.depth, inFlightBytes < Self.windowBytes,
+                hasPiecesWaiting
+            {
                 let tag: Int
                 if retryCount > 0 {
                     retryCount -= 1
@@ -59,6 +61,7 @@ extension ExpertStreamer {
                 }
                 disk.push(pieces[tag], tag: tag)
                 inFlight += 1
+                inFlightBytes += Int(pieces[tag].length)
                 pushed += 1
             }
         }
@@ -78,22 +81,26 @@ extension ExpertStreamer {
         }
     }
 
-    /// The least number of completions that can bring another expert: what the nearest one still misses. Less if
-    /// pieces wait for room in the queue, so that it does not run dry.
+    /// The least number of completions that can bring another expert: what the nearest one still misses. Not more than
+    /// a quarter of the queue if pieces wait for room in it, so that it does not run dry.
     func readsUntilNextExpert() -> Int {
-        if nextPiece < pieceCount || retryCount > 0 { return max(1, inFlight / 4) }
-        var fewest = Int32.max
+        var fewest = Int.max
         for index in 0..<setCount {
-            let missing = missingPieces[Int(setSlots[index])]
+            let missing = Int(missingPieces[Int(setSlots[index])])
             if missing > 0 { fewest = min(fewest, missing) }
         }
-        return min(Int(fewest), inFlight)
+        let limit = hasPiecesWaiting ? max(1, inFlight / 4) : inFlight
+        return min(fewest, limit)
     }
+
+    /// Whether pieces wait for room in the queue.
+    var hasPiecesWaiting: Bool { nextPiece < pieceCount || retryCount > 0 }
 
     private mutating func complete(_ completion: Disk.Completion) {
         let tag = Int(completion.tag)
         let slot = Int(pieces[tag].slot)
         inFlight -= 1
+        inFlightBytes -= Int(pieces[tag].length)
         guard completion.result >= 0 else {
             let error = Int32(-completion.result)
             let transient = error == 4 || error == 11  // EINTR, EAGAIN

@@ -64,7 +64,7 @@ public struct MemoryLimit: Sendable, Equatable {
     /// A "Name:   123 kB" line, in bytes.
     static func kibibytes(_ name: String, in text: String) -> Int? {
         for line in text.split(separator: "\n") where line.hasPrefix(name + ":") {
-            let words = line.dropFirst(name.count + 1).split(separator: " ")
+            let words = line.dropFirst(name.count + 1).split { $0 == " " || $0 == "\t" }
             guard words.count == 2, words[1] == "kB", let value = plainInteger(words[0]) else {
                 return nil
             }

@@ -43,9 +43,14 @@ final class SimulatedDisk {
         defer { number += 1 }
         let scripted = outcome(number, piece)
         if let scripted, scripted < 0 { return (tag, scripted) }
-        let length = min(Int(scripted ?? Int64(piece.length)), Int(piece.length))
-        let result = unsafe host_read(
-            descriptors[Int(piece.fileIndex)], piece.address, length, piece.offset)
+        // The whole piece is read, for the sake of alignment; what a short read would not have brought is spoilt.
+        let arrived = unsafe host_read(
+            descriptors[Int(piece.fileIndex)], piece.address, Int(piece.length), piece.offset)
+        let result = min(arrived, scripted ?? arrived)
+        if result >= 0 {
+            unsafe (piece.address + Int(result)).initializeMemory(
+                as: UInt8.self, repeating: 0xEE, count: Int(piece.length) - Int(result))
+        }
         return (tag, result)
     }
 }

@@ -6,15 +6,13 @@ final class TemporaryFile {
     let path: String
     let bytes: [UInt8]
 
-    /// - Parameter directory: where to put it; the default is a real file system in most places.
+    /// - Parameter directory: where to put it; the default is on a disk nearly everywhere.
     init(byteCount: Int, seed: UInt64 = 1, directory: String = "/var/tmp") throws {
         var generator = SplitMix(seed: seed)
-        var bytes = [UInt8](repeating: 0, count: byteCount)
-        for index in bytes.indices where index % 8 == 0 {
-            var word = generator.next()
-            for offset in index..<min(index + 8, byteCount) {
-                bytes[offset] = UInt8(truncatingIfNeeded: word)
-                word >>= 8
+        var bytes = [UInt8](repeating: 7, count: byteCount)
+        unsafe bytes.withUnsafeMutableBytes { buffer in
+            for offset in stride(from: 0, to: byteCount - 7, by: 8) {
+                unsafe buffer.storeBytes(of: generator.next(), toByteOffset: offset, as: UInt64.self)
             }
         }
         self.bytes = bytes
@@ -35,7 +33,7 @@ final class TemporaryFile {
     }
 
     deinit {
-        unlink(path)
+        unsafe unlink(path)
     }
 
     struct FixtureError: Error {
@@ -80,6 +78,11 @@ final class TemporaryFile {
             unsafe memcmp($0.baseAddress! + Int(extent.offset), address, extent.byteCount) == 0
         }
     }
+}
+
+/// Whether files can be put into a directory.
+func isWritable(_ directory: String) -> Bool {
+    unsafe access(directory, W_OK) == 0
 }
 
 /// The SplitMix64 generator: a seed gives the same numbers everywhere.
