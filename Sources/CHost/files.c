@@ -81,7 +81,9 @@ void host_drop_cached(int descriptor, uint64_t offset, uint64_t length) {
     posix_fadvise(descriptor, (off_t)start, (off_t)(end - start), POSIX_FADV_DONTNEED);
 }
 
-void host_expect_random_reads(int descriptor) { posix_fadvise(descriptor, 0, 0, POSIX_FADV_RANDOM); }
+void host_expect_random_reads(int descriptor) {
+    posix_fadvise(descriptor, 0, 0, POSIX_FADV_RANDOM);
+}
 
 int64_t host_cached_bytes(int descriptor, uint64_t offset, uint64_t length) {
     uint64_t page = host_page_bytes();

@@ -1,12 +1,12 @@
 // Threads that pread, for machines that refuse io_uring.
 //
-//   leader                                   readers
-//   jobs[pushed++ % capacity] = job          take a number below `posted`, read jobs[number % capacity]
-//   submit: posted = pushed, wake            results[finished++ % capacity] = result, mark it, wake
+//   leader                             readers
+//   jobs[pushed++ % capacity] = job    number = taken++ if below `posted`; jobs[number % capacity]
+//   submit: posted = pushed, wake      results[finished++ % capacity] = result, mark it, wake
 //   reap: results[reaped++ % capacity]
 //
-// pushed - reaped never passes `capacity`, so neither ring is overwritten while someone may look at it.
-// All counters only grow (and wrap, by 2^32, together).
+// pushed - reaped never passes `capacity`, so neither ring is overwritten while someone may look at
+// it. All counters only grow (and wrap, by 2^32, together).
 #define _GNU_SOURCE
 #include "CHost.h"
 
@@ -76,7 +76,8 @@ static void reader(void *raw) {
     }
 }
 
-host_readers *host_readers_create(uint32_t threads, uint32_t capacity, int drop_cached, int *error) {
+host_readers *host_readers_create(uint32_t threads, uint32_t capacity, int drop_cached,
+                                  int *error) {
     uint32_t size = 1;
     while (size < capacity) size *= 2;
     host_readers *self = aligned_alloc(64, (sizeof *self + 63) / 64 * 64);
@@ -90,7 +91,8 @@ host_readers *host_readers_create(uint32_t threads, uint32_t capacity, int drop_
     self->threads = calloc(threads, sizeof *self->threads);
     *error = self->jobs && self->results && self->threads ? 0 : ENOMEM;
     while (!*error && self->thread_count < threads) {
-        *error = host_thread_start(&self->threads[self->thread_count], reader, self, "sluice-reader", -1);
+        uint64_t *thread = &self->threads[self->thread_count];
+        *error = host_thread_start(thread, reader, self, "sluice-reader", -1);
         if (!*error) self->thread_count++;
     }
     // Fewer threads than asked for still read.
@@ -105,7 +107,8 @@ host_readers *host_readers_create(uint32_t threads, uint32_t capacity, int drop_
 void host_readers_destroy(host_readers *self) {
     if (!self) return;
     atomic_store(&self->stopping, 1);
-    // `posted` moves after `stopping`: a reader that has seen the new value, or would sleep on the old one, stops.
+    // `posted` moves after `stopping`: a reader that has seen the new value, or would sleep on the
+    // old one, stops.
     atomic_fetch_add(&self->posted, 1);
     host_futex_wake((const uint32_t *)&self->posted, self->thread_count);
     for (uint32_t i = 0; i < self->thread_count; i++) host_thread_join(self->threads[i]);
@@ -115,8 +118,8 @@ void host_readers_destroy(host_readers *self) {
     free(self);
 }
 
-void host_readers_push(host_readers *self, int descriptor, void *into, uint32_t length, uint64_t offset,
-                       uint64_t tag) {
+void host_readers_push(host_readers *self, int descriptor, void *into, uint32_t length,
+                       uint64_t offset, uint64_t tag) {
     self->jobs[self->pushed++ & self->mask] = (job){into, offset, tag, length, descriptor};
 }
 
@@ -126,7 +129,8 @@ void host_readers_submit(host_readers *self) {
     uint32_t count = self->pushed - posted;
     atomic_store(&self->posted, self->pushed);
     if (atomic_load(&self->sleepers)) {
-        host_futex_wake((const uint32_t *)&self->posted, count < self->thread_count ? count : self->thread_count);
+        uint32_t useful = count < self->thread_count ? count : self->thread_count;
+        host_futex_wake((const uint32_t *)&self->posted, useful);
     }
 }
 

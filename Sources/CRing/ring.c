@@ -31,7 +31,7 @@ struct ring {
     const char *setup;
     int32_t *descriptors;
     uint32_t descriptor_count;
-    int enabled;        // a ring made with R_DISABLED is enabled by its first submit, on the leader's thread
+    int enabled;  // a ring made with R_DISABLED is enabled by its first submit, by the leader
     int fixed_files;
     int fixed_buffers;
 };
@@ -106,8 +106,8 @@ void ring_limit_workers(ring *self, uint32_t count) {
     io_uring_register_iowq_max_workers(&self->uring, limits);
 }
 
-int ring_push_read(ring *self, uint32_t file, int32_t buffer, void *into, uint32_t length, uint64_t offset,
-                   uint64_t tag, int deferred) {
+int ring_push_read(ring *self, uint32_t file, int32_t buffer, void *into, uint32_t length,
+                   uint64_t offset, uint64_t tag, int deferred) {
     struct io_uring_sqe *entry = io_uring_get_sqe(&self->uring);
     if (!entry) return 0;
     int descriptor = self->fixed_files ? (int)file : self->descriptors[file];
@@ -125,14 +125,16 @@ int ring_push_read(ring *self, uint32_t file, int32_t buffer, void *into, uint32
 int ring_submit(ring *self, uint32_t wait) {
     if (!self->enabled) {
         // liburing 2.3 declares io_uring_enable_rings, but its library does not export it.
-        if (syscall(SYS_io_uring_register, self->uring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0)) {
+        int descriptor = self->uring.ring_fd;
+        if (syscall(SYS_io_uring_register, descriptor, IORING_REGISTER_ENABLE_RINGS, NULL, 0)) {
             return errno;
         }
         self->enabled = 1;
     }
     for (;;) {
         int result = io_uring_submit_and_wait(&self->uring, wait);
-        // A call that submitted some of the entries reports how many: the rest go with the next round.
+        // A call that submitted some of the entries reports how many: the rest go with the next
+        // round.
         if (result >= 0 && io_uring_sq_ready(&self->uring) == 0) return 0;
         if (result < 0 && result != -EINTR && result != -EAGAIN && result != -EBUSY) return -result;
     }

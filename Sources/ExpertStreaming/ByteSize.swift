@@ -1,6 +1,7 @@
 /// A number of bytes as people write it: "3G", "512M", "1.5GiB", "4096".
 ///
-/// Suffixes are powers of 1024: K, M, G, T, each also as KB or KiB, in either case. Fractions need a suffix.
+/// Suffixes are powers of 1024: K, M, G, T, each also as KB or KiB, in either case. Fractions need
+/// a suffix.
 public struct ByteSize: Sendable, Hashable, CustomStringConvertible {
     public var bytes: Int
 
@@ -8,7 +9,8 @@ public struct ByteSize: Sendable, Hashable, CustomStringConvertible {
         self.bytes = bytes
     }
 
-    /// Nil for anything that is not a size: a sign, a space, an unknown suffix, or more than fits 63 bits.
+    /// Nil for anything that is not a size: a sign, a space, an unknown suffix, or more than fits
+    /// 63 bits.
     public init?(_ text: String) {
         var digits = text[...]
         var suffix = ""

@@ -26,7 +26,8 @@ public enum CacheSize: Sendable, Equatable, CustomStringConvertible {
         }
     }
 
-    /// The size in bytes, at most `needs.fullBytes`; nil for `auto`, which only the memory budget can tell.
+    /// The size in bytes, at most `needs.fullBytes`; nil for `auto`, which only the memory budget
+    /// can tell.
     public func bytes(for needs: CacheNeeds) -> Int? {
         switch self {
         case .bytes(let bytes): min(bytes, needs.fullBytes)

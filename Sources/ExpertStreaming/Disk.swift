@@ -3,8 +3,8 @@ private import CRing
 
 /// Where read pieces go: the ring, the reader threads, or a test's simulated disk.
 ///
-/// All three take pieces, one submit for many, and give back completions in any order. Nothing here allocates
-/// after `init`.
+/// All three take pieces, one submit for many, and give back completions in any order. Nothing here
+/// allocates after `init`.
 @safe
 struct Disk: ~Copyable {
 
@@ -73,7 +73,8 @@ struct Disk: ~Copyable {
         switch unsafe kind {
         case .ring(let ring):
             let taken = unsafe ring_push_read(
-                ring, UInt32(piece.fileIndex), piece.chunk, piece.address, piece.length, piece.offset,
+                ring, UInt32(piece.fileIndex), piece.chunk, piece.address, piece.length,
+                piece.offset,
                 UInt64(tag), deferred ? 1 : 0)
             precondition(taken == 1, "the ring has less room than its depth")
         case .readers(let readers):
@@ -85,8 +86,8 @@ struct Disk: ~Copyable {
         }
     }
 
-    /// Hands the queued pieces over, waits until `wait` reads are done (more or fewer may be found done; none only
-    /// if `wait` is 0), and collects up to a batch of completions.
+    /// Hands the queued pieces over, waits until `wait` reads are done (more or fewer may be found
+    /// done; none only if `wait` is 0), and collects up to a batch of completions.
     mutating func exchange(wait: Int) -> Int {
         switch unsafe kind {
         case .ring(let ring):
@@ -141,8 +142,8 @@ struct Disk: ~Copyable {
             files.descriptors[range.fileIndex], range.start, UInt64(range.byteCount))
     }
 
-    /// Waits for `count` reads that nobody will look at. False if they cannot be waited for, because another
-    /// thread owns the ring.
+    /// Waits for `count` reads that nobody will look at. False if they cannot be waited for,
+    /// because another thread owns the ring.
     func drain(_ count: Int) -> Bool {
         var left = count
         while left > 0 {

@@ -1,11 +1,13 @@
 private import CHost
 private import CRing
 
-/// Chooses the way of reading: each rung must read a piece of every file and get the bytes that a plain read gets.
+/// Chooses the way of reading: each rung must read a piece of every file and get the bytes that a
+/// plain read gets.
 ///
-/// Flags that were accepted prove nothing: file systems take O_DIRECT and then answer EINVAL, or read through
-/// the page cache all the same; containers have io_uring compiled in and refuse it. So every rung is tried with a real
-/// read before it is used, and what was found is kept as a sentence for the log.
+/// Flags that were accepted prove nothing: file systems take O_DIRECT and then answer EINVAL, or
+/// read through the page cache all the same; containers have io_uring compiled in and refuse it. So
+/// every rung is tried with a real read before it is used, and what was found is kept as a sentence
+/// for the log.
 struct DiskLadder {
     let paths: [String]
     /// A range of each file that holds wanted bytes; nil for a file without experts.
@@ -35,7 +37,8 @@ struct DiskLadder {
 
     /// The first rung that works, or the one that was asked for.
     ///
-    /// - Throws: `modeRefused` if `mode` is given and does not work; `unusableFile` if a file cannot be read at all.
+    /// - Throws: `modeRefused` if `mode` is given and does not work; `unusableFile` if a file
+    ///   cannot be read at all.
     func choose(_ mode: IOMode?) throws(StreamingError) -> Choice {
         var expected: [[UInt8]] = []
         var buffered = OpenFiles(count: paths.count)
@@ -69,7 +72,9 @@ struct DiskLadder {
     }
 
     /// The bytes that an ordinary read of file `index` gives.
-    private func sample(_ index: Int, _ files: borrowing OpenFiles) throws(StreamingError) -> [UInt8] {
+    private func sample(_ index: Int, _ files: borrowing OpenFiles) throws(StreamingError)
+        -> [UInt8]
+    {
         guard let range = samples[index] else { return [] }
         let length = min(Int(range.wantedEnd - range.start), Self.sampleBytes)
         var bytes = [UInt8](repeating: 0, count: length)
@@ -135,7 +140,8 @@ struct DiskLadder {
     static func describeRingRefusal(_ error: Int32) -> String {
         let remedy =
             switch (error, SmallFile.read("/proc/sys/kernel/io_uring_disabled")?.first) {
-            case (_, "1"): "; kernel.io_uring_disabled is 1: set it to 0, or add this user to io_uring_group"
+            case (_, "1"):
+                "; kernel.io_uring_disabled is 1: set it to 0, or add this user to io_uring_group"
             case (_, "2"): "; kernel.io_uring_disabled is 2: set it to 0"
             case (1, _): "; a seccomp filter forbids it, as containers' default ones do"
             case (12, _): "; raise RLIMIT_MEMLOCK"

@@ -52,7 +52,8 @@ struct DiskOpener {
             let setup = unsafe String(cString: ring_setup_name(ring))
             return Opened(
                 disk: unsafe Disk(
-                    kind: .ring(ring), files: choice.files, depth: depth, throughCache: !choice.direct),
+                    kind: .ring(ring), files: choice.files, depth: depth,
+                    throughCache: !choice.direct),
                 mode: choice.mode, reason: "io_uring (\(setup)), \(way), \(registration)\(because)")
         }
     }
@@ -78,7 +79,8 @@ struct DiskOpener {
         simulated.setFiles(choice.files)
         return Opened(
             disk: unsafe Disk(
-                kind: .simulated(simulated), files: choice.files, depth: depth, throughCache: false),
+                kind: .simulated(simulated), files: choice.files, depth: depth,
+                throughCache: false),
             mode: choice.mode, reason: "simulated")
     }
 }

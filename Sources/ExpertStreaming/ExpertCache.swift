@@ -1,13 +1,13 @@
 /// Which expert is in which slot, and which one leaves next.
 ///
-/// A slot is in one of three states:
-///   - *idle*: on its class's list, least recently used first. It holds an expert, or nothing; slots that hold
-///     nothing stand at the front and are taken first.
-///   - *leased*: on no list. Only an idle slot can be taken, so a leased expert is never evicted, and neither is
-///     one that is still being read.
+/// A slot is in one of two states:
+///   - *idle*: on its class's list, least recently used first. It holds an expert, or nothing;
+///     slots that hold nothing stand at the front and are taken first.
+///   - *leased*: on no list. Only an idle slot can be taken, so a leased expert is never evicted,
+///     and neither is one that is still being read.
 ///
-/// The lists are rings of indices in two flat arrays; each class has a sentinel node after the slots. Nothing is
-/// allocated after `init`, and every operation takes constant time.
+/// The lists are rings of indices in two flat arrays; each class has a sentinel node after the
+/// slots. Nothing is allocated after `init`, and every operation takes constant time.
 struct ExpertCache: ~Copyable {
     private let expertsPerLayer: Int
     private let slotTotal: Int
@@ -59,8 +59,8 @@ struct ExpertCache: ~Copyable {
         unlink(slot)
     }
 
-    /// Leases the best slot for an expert that has none: an empty one, or that of the least recently used
-    /// expert of its class, which leaves. There must be an idle slot.
+    /// Leases the best slot for an expert that has none: an empty one, or that of the least
+    /// recently used expert of its class, which leaves. There must be an idle slot.
     mutating func takeSlot(expertIndex: Int) -> Int {
         let sentinel = slotTotal + Int(classOfLayer[expertIndex / expertsPerLayer])
         let slot = Int(next[sentinel])
@@ -81,7 +81,8 @@ struct ExpertCache: ~Copyable {
         link(slot, before: slotTotal + Int(classOfSlot[slot]))
     }
 
-    /// Ends the lease of a slot whose expert did not arrive; the slot is empty and the next to be taken.
+    /// Ends the lease of a slot whose expert did not arrive; the slot is empty and the next to be
+    /// taken.
     mutating func discard(slot: Int) {
         precondition(next[slot] < 0, "slot \(slot) is not leased")
         slotOf[Int(owner[slot])] = -1

@@ -16,9 +16,9 @@ public struct ExpertExtent: Sendable, BitwiseCopyable, Equatable {
 
 /// Where all experts of a model lie on disk.
 ///
-/// `layer` counts the layers that have experts; others are not included. Every layer has the same number of
-/// experts and every expert the same number of parts, but their sizes may differ: in a Q4_K_M file some
-/// layers store one matrix wider than others.
+/// `layer` counts the layers that have experts; others are not included. Every layer has the same
+/// number of experts and every expert the same number of parts, but their sizes may differ: in a
+/// Q4_K_M file some layers store one matrix wider than others.
 public struct ExpertLayout: Sendable {
     public let layerCount: Int
     public let expertsPerLayer: Int
@@ -28,18 +28,21 @@ public struct ExpertLayout: Sendable {
     /// Sizes in bytes of the files that the extents name by index.
     public let fileSizes: [UInt64]
 
-    /// Largest expert that can be streamed, all parts together: 1 GiB, the kernel's limit for a registered buffer.
+    /// Largest expert that can be streamed, all parts together: 1 GiB, the kernel's limit for a
+    /// registered buffer.
     public static let largestExpertBytes = 1 << 30
 
     /// Checks that every extent lies inside its file.
     ///
-    /// - Throws: `StreamingError` naming the first extent that does not fit, or the count that is wrong.
+    /// - Throws: `StreamingError` naming the first extent that does not fit, or the count that is
+    ///   wrong.
     public init(
         layerCount: Int, expertsPerLayer: Int, partsPerExpert: Int, extents: [ExpertExtent],
         fileSizes: [UInt64]
     ) throws(StreamingError) {
         guard layerCount > 0, expertsPerLayer > 0, partsPerExpert > 0, partsPerExpert <= 16,
-            layerCount <= 1 << 16, expertsPerLayer <= 1 << 16, layerCount * expertsPerLayer <= 1 << 24
+            layerCount <= 1 << 16, expertsPerLayer <= 1 << 16,
+            layerCount * expertsPerLayer <= 1 << 24
         else {
             throw StreamingError(
                 .invalidLayout,
@@ -49,8 +52,8 @@ public struct ExpertLayout: Sendable {
         guard extents.count == layerCount * expertsPerLayer * partsPerExpert else {
             throw StreamingError(
                 .invalidLayout,
-                "\(extents.count) extents given for \(layerCount) layers of \(expertsPerLayer) experts "
-                    + "in \(partsPerExpert) parts")
+                "\(extents.count) extents given for \(layerCount) layers of \(expertsPerLayer) "
+                    + "experts in \(partsPerExpert) parts")
         }
         for (index, extent) in extents.enumerated() {
             let fits =
@@ -83,8 +86,8 @@ public struct ExpertLayout: Sendable {
 
     func firstExtent(expertIndex: Int) -> Int { expertIndex * partsPerExpert }
 
-    /// The aligned file range that must be read for part `part` of an expert and for as many of the following
-    /// parts as touch it.
+    /// The aligned file range that must be read for part `part` of an expert and for as many of the
+    /// following parts as touch it.
     func range(expertIndex: Int, part: Int, alignment: Int) -> AlignedRange {
         let mask = UInt64(alignment - 1)
         let first = firstExtent(expertIndex: expertIndex)
@@ -118,8 +121,8 @@ public struct ExpertLayout: Sendable {
     }
 }
 
-/// A file range that direct I/O can read: it starts and ends on multiples of the alignment, so it may reach past
-/// the end of the file.
+/// A file range that direct I/O can read: it starts and ends on multiples of the alignment, so it
+/// may reach past the end of the file.
 struct AlignedRange: BitwiseCopyable {
     var fileIndex: Int
     var start: UInt64

@@ -3,7 +3,8 @@ private import CHost
 // The way of a layer's experts: acquire, next, release.
 extension ExpertStreamer {
 
-    /// Experts of one layer that can be leased at the same time; a larger set must be cut into waves.
+    /// Experts of one layer that can be leased at the same time; a larger set must be cut into
+    /// waves.
     public func leaseCapacity(layer: Int) -> Int {
         min(plan.classes[plan.classOfLayer[layer]].slotCount, layout.expertsPerLayer)
     }
@@ -20,9 +21,9 @@ extension ExpertStreamer {
         return statistics
     }
 
-    /// Leases the experts that are in memory, gives the others slots, evicting the least recently used, and
-    /// sends all their reads in one submit; when they are more than the disk is given at once, the rest follows
-    /// from `next`, as room appears.
+    /// Leases the experts that are in memory, gives the others slots, evicting the least recently
+    /// used, and sends all their reads in one submit; when they are more than the disk is given at
+    /// once, the rest follows from `next`, as room appears.
     ///
     /// - Parameters:
     ///   - experts: distinct, each below `layout.expertsPerLayer`. Not read again after the call.
@@ -30,7 +31,8 @@ extension ExpertStreamer {
     public mutating func acquire(layer: Int, experts: UnsafePointer<Int32>, count: Int) {
         precondition(setCount == 0, "the experts acquired before are not released")
         precondition(
-            layer >= 0 && layer < layout.layerCount && count >= 0 && count <= leaseCapacity(layer: layer),
+            layer >= 0 && layer < layout.layerCount && count >= 0
+                && count <= leaseCapacity(layer: layer),
             "\(count) experts of layer \(layer) cannot be leased at once")
         failure = nil
         setCount = count
@@ -62,12 +64,12 @@ extension ExpertStreamer {
         if pieceCount > 0 { move(wait: 0) }
     }
 
-    /// The next expert of the acquired set that is here, as its index in the set: first those that were in
-    /// memory, in order, then the others as they arrive.
+    /// The next expert of the acquired set that is here, as its index in the set: first those that
+    /// were in memory, in order, then the others as they arrive.
     ///
     /// - Parameter wait: sleep until one arrives.
-    /// - Returns: the index; -1 if none is here (or all were given out: see `outstanding`); -2 if a read
-    ///   failed (see `failure`): the set should be released then.
+    /// - Returns: the index; -1 if none is here (or all were given out: see `outstanding`); -2 if a
+    ///   read failed (see `failure`): the set should be released then.
     public mutating func next(wait: Bool) -> Int {
         while true {
             // Between two experts is the moment to fill the queue again.
@@ -86,7 +88,8 @@ extension ExpertStreamer {
     /// Experts of the acquired set that `next` has not given out.
     public var outstanding: Int { setCount - readyHead }
 
-    /// Where a part of an expert that `next` has given out lies. Valid until `release`; without alignment.
+    /// Where a part of an expert that `next` has given out lies. Valid until `release`; without
+    /// alignment.
     ///
     /// - Parameter index: its index in the acquired set.
     public func address(index: Int, part: Int) -> UnsafeRawPointer {
@@ -98,8 +101,8 @@ extension ExpertStreamer {
 
     /// Ends the leases of the acquired set.
     ///
-    /// Waits for reads in flight. Experts whose reads failed, or were not sent yet, are forgotten; all others
-    /// stay, the last of the set as the most recently used.
+    /// Waits for reads in flight. Experts whose reads failed, or were not sent yet, are forgotten;
+    /// all others stay, the last of the set as the most recently used.
     public mutating func release() {
         nextPiece = pieceCount
         retryCount = 0

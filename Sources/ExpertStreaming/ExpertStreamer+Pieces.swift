@@ -6,7 +6,8 @@ extension ExpertStreamer {
     /// Times that one piece is sent again without progress before it counts as failed.
     private static let largestAttempts: Int32 = 100
 
-    /// Lays an expert's ranges one after the other into its slot, and cuts them into pieces of about equal size.
+    /// Lays an expert's ranges one after the other into its slot, and cuts them into pieces of
+    /// about equal size.
     mutating func cutIntoPieces(expertIndex: Int, slot: Int) {
         let parts = layout.partsPerExpert
         let first = layout.firstExtent(expertIndex: expertIndex)
@@ -15,7 +16,8 @@ extension ExpertStreamer {
         var part = 0
         var count: Int32 = 0
         while part < parts {
-            let range = layout.range(expertIndex: expertIndex, part: part, alignment: plan.alignment)
+            let range = layout.range(
+                expertIndex: expertIndex, part: part, alignment: plan.alignment)
             while part < range.nextPart {
                 let extent = layout.extents[first + part]
                 partPlaces[slot * parts + part] = UInt32(place + Int(extent.offset - range.start))
@@ -43,8 +45,8 @@ extension ExpertStreamer {
         missingPieces[slot] = count
     }
 
-    /// Pushes pieces as far as the queue has room, submits them, waits for `wait` completions, and deals with
-    /// all that are there.
+    /// Pushes pieces as far as the queue has room, submits them, waits for `wait` completions, and
+    /// deals with all that are there.
     mutating func move(wait: Int) {
         var pushed: UInt64 = 0
         if failure == nil {
@@ -81,8 +83,9 @@ extension ExpertStreamer {
         }
     }
 
-    /// The least number of completions that can bring another expert: what the nearest one still misses. Not more than
-    /// a quarter of the queue if pieces wait for room in it, so that it does not run dry.
+    /// The least number of completions that can bring another expert: what the nearest one still
+    /// misses. Not more than a quarter of the queue if pieces wait for room in it, so that it does
+    /// not run dry.
     func readsUntilNextExpert() -> Int {
         var fewest = Int.max
         for index in 0..<setCount {
@@ -104,7 +107,9 @@ extension ExpertStreamer {
         guard completion.result >= 0 else {
             let error = Int32(-completion.result)
             let transient = error == 4 || error == 11  // EINTR, EAGAIN
-            if !transient || !pushAgain(tag, afterProgress: false) { fail(pieces[tag], error: error) }
+            if !transient || !pushAgain(tag, afterProgress: false) {
+                fail(pieces[tag], error: error)
+            }
             return
         }
         counters.bytesRead += UInt64(completion.result)
@@ -131,13 +136,15 @@ extension ExpertStreamer {
         let expertIndex = cache.expertIndex(slot: slot)
         var part = 0
         while part < layout.partsPerExpert {
-            let range = layout.range(expertIndex: expertIndex, part: part, alignment: plan.alignment)
+            let range = layout.range(
+                expertIndex: expertIndex, part: part, alignment: plan.alignment)
             disk.dropCached(range)
             part = range.nextPart
         }
     }
 
-    /// Queues a piece once more. False if it was tried too often; true without doing so if nobody waits for it.
+    /// Queues a piece once more. False if it was tried too often; true without doing so if nobody
+    /// waits for it.
     private mutating func pushAgain(_ tag: Int, afterProgress: Bool) -> Bool {
         if isReleasing { return true }
         pieces[tag].attempts = afterProgress ? 0 : pieces[tag].attempts + 1

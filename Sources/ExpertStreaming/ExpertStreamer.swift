@@ -3,22 +3,26 @@ private import CRing
 
 /// Brings a model's experts from disk into a fixed amount of memory, and keeps the ones used last.
 ///
-/// One layer at a time: `acquire` leases the experts that are in memory and sends the reads of all others at
-/// once; `next` hands them out as they are there; `release` ends the leases.
+/// One layer at a time: `acquire` leases the experts that are in memory and sends the reads of all
+/// others at once; `next` hands them out as they are there; `release` ends the leases.
 ///
 ///     var streamer = try ExpertStreamer(
-///         layout: layout, paths: ["model.gguf"], cacheBytes: 512 << 20, activeExpertsPerToken: 8)
-///     let chosen: [Int32] = [3, 17, 42, 64]              // by the router
-///     chosen.withUnsafeBufferPointer { streamer.acquire(layer: 0, experts: $0.baseAddress!, count: 4) }
-///     while streamer.outstanding > 0 {
-///         let index = streamer.next(wait: true)
-///         if index < 0 { throw streamer.takeFailure()! }  // after release()
+///         layout: layout, paths: ["model.gguf"], cacheBytes: 512 << 20, activeExpertsPerToken: 4)
+///     let chosen: [Int32] = [3, 17, 42, 64]  // by the router
+///     chosen.withUnsafeBufferPointer {
+///         streamer.acquire(layer: 0, experts: $0.baseAddress!, count: $0.count)
+///     }
+///     var index = streamer.next(wait: true)
+///     while index >= 0 {
 ///         compute(expert: chosen[index], gate: streamer.address(index: index, part: 0))
+///         index = streamer.next(wait: true)
 ///     }
 ///     streamer.release()
+///     if let failure = streamer.takeFailure() { throw failure }
 ///
-/// It knows layers, experts and bytes, nothing of transformers. It belongs to one thread, the leader: the one that
-/// first acquires. After `init` it allocates nothing, takes no lock and grows no more.
+/// It knows layers, experts and bytes, nothing of transformers. It belongs to one thread, the
+/// leader: the one that first acquires. After `init` it allocates nothing, takes no lock and grows
+/// no more.
 ///
 ///     disk --pieces--> slot (idle -> leased -> idle)      ExpertCache: which slot
 ///            Disk                                         SlotArena:   where in memory
@@ -51,7 +55,8 @@ public struct ExpertStreamer: ~Copyable {
     var readyHead = 0
     var readyTail = 0
 
-    /// The set's pieces: pushed ones first; those below `retryCount` in `retries` must be pushed again.
+    /// The set's pieces: pushed ones first; those below `retryCount` in `retries` must be pushed
+    /// again.
     var pieces: FlatArray<ReadPiece>
     var pieceCount = 0
     var nextPiece = 0
@@ -90,7 +95,8 @@ public struct ExpertStreamer: ~Copyable {
         layout: ExpertLayout, alignment: Int, activeExpertsPerToken: Int, cacheBytes: Int
     ) throws(StreamingError) -> StreamingPlan {
         try StreamingPlan(
-            layout: layout, alignment: alignment, active: activeExpertsPerToken, cacheBytes: cacheBytes)
+            layout: layout, alignment: alignment, active: activeExpertsPerToken,
+            cacheBytes: cacheBytes)
     }
 
     /// The cache sizes that matter for a model: floor, active set, everything.
@@ -99,7 +105,8 @@ public struct ExpertStreamer: ~Copyable {
     ) -> CacheNeeds {
         guard
             let plan = try? StreamingPlan(
-                layout: layout, alignment: alignment, active: activeExpertsPerToken, cacheBytes: .max)
+                layout: layout, alignment: alignment, active: activeExpertsPerToken,
+                cacheBytes: .max)
         else { preconditionFailure("an unlimited cache is never too small") }
         return plan.needs
     }
@@ -111,11 +118,11 @@ public struct ExpertStreamer: ~Copyable {
     /// - Parameters:
     ///   - paths: the files that the layout's extents name by index.
     ///   - cacheBytes: memory for slots; `plan` tells what else is taken.
-    ///   - activeExpertsPerToken: experts that a token uses in each layer; the queue is made deep enough for
-    ///     their reads.
+    ///   - activeExpertsPerToken: experts that a token uses in each layer; the queue is made deep
+    ///     enough for their reads.
     ///   - io: the way of reading; nil for the best that works.
-    /// - Throws: `cacheTooSmall`, `outOfMemory`, `unusableFile`, or `modeRefused` for a mode that was
-    ///   asked for and does not work.
+    /// - Throws: `cacheTooSmall`, `outOfMemory`, `unusableFile`, or `modeRefused` for a mode that
+    ///   was asked for and does not work.
     public init(
         layout: ExpertLayout, paths: [String], cacheBytes: Int, activeExpertsPerToken: Int,
         io: IOMode? = nil
@@ -138,7 +145,8 @@ public struct ExpertStreamer: ~Copyable {
         }
         let alignment = try Self.alignment(paths: paths)
         let plan = try StreamingPlan(
-            layout: layout, alignment: alignment, active: activeExpertsPerToken, cacheBytes: cacheBytes)
+            layout: layout, alignment: alignment, active: activeExpertsPerToken,
+            cacheBytes: cacheBytes)
 
         let ladder = DiskLadder(
             paths: paths, samples: Self.samples(layout, alignment: alignment), refusals: refusals)
@@ -148,7 +156,8 @@ public struct ExpertStreamer: ~Copyable {
         try arena.map(plan: plan)
 
         let opened = try DiskOpener(
-            plan: plan, depth: Self.depth(layout: layout, plan: plan, active: activeExpertsPerToken),
+            plan: plan,
+            depth: Self.depth(layout: layout, plan: plan, active: activeExpertsPerToken),
             refusals: refusals
         ).open(choice, arena: arena, simulated: simulated)
         mode = opened.mode
@@ -189,14 +198,15 @@ public struct ExpertStreamer: ~Copyable {
 
     /// Bytes in flight at which further pieces wait.
     ///
-    /// Disks serve what they are given side by side, so everything at once means that no expert lands before the
-    /// last one. Eight misses of 3 MiB, 0.5 ms of computing each, on a disk of 3.4 GB/s: with 24 MiB in flight the
-    /// first lands after 9 ms and the layer runs at 1.6 GB/s, with 8 MiB after 3 ms and at 2.0 GB/s; reading alone is
-    /// equally fast from 8 MiB up, and 10 % slower with 4 MiB.
+    /// Disks serve what they are given side by side, so everything at once means that no expert
+    /// lands before the last one. Eight misses of 3 MiB, 0.5 ms of computing each, on a disk of 3.4
+    /// GB/s: with 24 MiB in flight the first lands after 9 ms and the layer runs at 1.6 GB/s, with
+    /// 8 MiB after 3 ms and at 2.0 GB/s; reading alone is equally fast from 8 MiB up, and 10 %
+    /// slower with 4 MiB.
     static let windowBytes = 8 << 20
 
-    /// Reads that may be in flight: all of one token's misses of a layer if the experts are small, and as many as
-    /// the window holds if they are large.
+    /// Reads that may be in flight: all of one token's misses of a layer if the experts are small,
+    /// and as many as the window holds if they are large.
     private static func depth(layout: ExpertLayout, plan: StreamingPlan, active: Int) -> Int {
         let perExpert = plan.classes.reduce(0) {
             max($0, $1.slotBytes / ReadPiece.largestBytes + layout.partsPerExpert)
@@ -205,8 +215,8 @@ public struct ExpertStreamer: ~Copyable {
     }
 
     deinit {
-        // Reads in flight write to the arena: wait for them. If that cannot be (the ring belongs to a thread
-        // that is gone), the arena is left mapped rather than given to somebody else.
+        // Reads in flight write to the arena: wait for them. If that cannot be (the ring belongs to
+        // a thread that is gone), the arena is left mapped rather than given to somebody else.
         if inFlight > 0, !disk.drain(inFlight) { arena.abandon() }
     }
 }

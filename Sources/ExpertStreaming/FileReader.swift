@@ -2,9 +2,9 @@ private import CHost
 
 /// Reads any range of a file into any memory, and leaves nothing in the page cache.
 ///
-/// For weights that stay in memory: as ordinary reads they would be there twice, and the copy in the page cache would
-/// count against the memory limit. Reads with O_DIRECT through a bounce buffer where the file allows it, else
-/// through the page cache, dropping what was read.
+/// For weights that stay in memory: as ordinary reads they would be there twice, and the copy in
+/// the page cache would count against the memory limit. Reads with O_DIRECT through a bounce buffer
+/// where the file allows it, else through the page cache, dropping what was read.
 public struct FileReader: ~Copyable {
     public let path: String
     /// Size of the file in bytes when it was opened.
@@ -55,8 +55,8 @@ public struct FileReader: ~Copyable {
         guard byteCount >= 0, offset <= fileBytes, UInt64(byteCount) <= fileBytes - offset else {
             throw StreamingError(
                 .readFailed,
-                "\(path): \(byteCount) bytes at offset \(offset) reach past its end at \(fileBytes); "
-                    + "the file is truncated")
+                "\(path): \(byteCount) bytes at offset \(offset) reach past its end at "
+                    + "\(fileBytes); the file is truncated")
         }
         var done: UInt64 = 0
         var attempts = 0

@@ -1,7 +1,7 @@
 /// Fixed-size storage of plain values, allocated once and freed with its owner.
 ///
-/// Every index is checked: the hot path touches a handful of elements per expert, and a check costs about
-/// a nanosecond. Keeps pointers out of the code that does the bookkeeping.
+/// Every index is checked: the hot path touches a handful of elements per expert, and a check costs
+/// about a nanosecond. Keeps pointers out of the code that does the bookkeeping.
 @safe
 struct FlatArray<Element: BitwiseCopyable>: ~Copyable {
     private let base: UnsafeMutablePointer<Element>

@@ -1,8 +1,10 @@
-/// How much memory this process may use: the smallest of what the machine has and what its control groups allow.
+/// How much memory this process may use: the smallest of what the machine has and what its control
+/// groups allow.
 ///
-/// A limit on any ancestor binds as much as one on our own group, and inside a container or a systemd unit the
-/// machine's total says nothing. Both generations of cgroups are read (v2: memory.max and memory.high;
-/// v1: memory.limit_in_bytes), wherever they are mounted and from inside a cgroup namespace too.
+/// A limit on any ancestor binds as much as one on our own group, and inside a container or a
+/// systemd unit the machine's total says nothing. Both generations of cgroups are read (v2:
+/// memory.max and memory.high; v1: memory.limit_in_bytes), wherever they are mounted and from
+/// inside a cgroup namespace too.
 public struct MemoryLimit: Sendable, Equatable {
     public var bytes: Int
     /// Where the figure comes from: "memory.max of /system.slice/sluice.service is 2.00 GiB".
@@ -47,8 +49,8 @@ public struct MemoryLimit: Sendable, Equatable {
 
     // MARK: The machine
 
-    /// What the machine has available, less a margin for everything else that runs on it: a sixteenth of its
-    /// memory, at least 64 MiB and at most 1 GiB.
+    /// What the machine has available, less a margin for everything else that runs on it: a
+    /// sixteenth of its memory, at least 64 MiB and at most 1 GiB.
     ///
     /// Available, not total: memory that others hold cannot be had without swapping them out.
     private static func physical(meminfo: String) -> MemoryLimit? {
@@ -57,7 +59,8 @@ public struct MemoryLimit: Sendable, Equatable {
         let margin = min(max(total / 16, 64 << 20), 1 << 30)
         return MemoryLimit(
             bytes: max(0, available - margin),
-            explanation: "\(ByteSize(bytes: available)) of the machine's \(ByteSize(bytes: total)) are "
+            explanation:
+                "\(ByteSize(bytes: available)) of the machine's \(ByteSize(bytes: total)) are "
                 + "available, less \(ByteSize(bytes: margin)) for the rest of the system")
     }
 
@@ -126,8 +129,8 @@ public struct MemoryLimit: Sendable, Equatable {
     private static func ancestors(of group: String, in mount: Mount) -> [GroupDirectory] {
         var names = group.split(separator: "/").map(String.init)
         let rootNames = mount.root.split(separator: "/").map(String.init)
-        // Seen from inside a container, the group or the mount's root may lie outside of what we can see ("/.."):
-        // then only the mount point itself can be read.
+        // Seen from inside a container, the group or the mount's root may lie outside of what we
+        // can see ("/.."): then only the mount point itself can be read.
         if names.contains("..") || rootNames.contains("..") || !names.starts(with: rootNames) {
             names = rootNames
         }
@@ -154,7 +157,8 @@ public struct MemoryLimit: Sendable, Equatable {
         var index = 0
         while index < bytes.count {
             if bytes[index] == UInt8(ascii: "\\"), index + 3 < bytes.count,
-                let code = UInt8(String(decoding: bytes[index + 1...index + 3], as: UTF8.self), radix: 8)
+                let code = UInt8(
+                    String(decoding: bytes[index + 1...index + 3], as: UTF8.self), radix: 8)
             {
                 result.append(code)
                 index += 4

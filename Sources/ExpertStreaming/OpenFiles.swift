@@ -47,8 +47,8 @@ struct OpenFiles: ~Copyable {
         }
     }
 
-    /// Alignment in bytes that direct reads of all files obey: the largest that a file system asks for, 4096 for one
-    /// that does not say.
+    /// Alignment in bytes that direct reads of all files obey: the largest that a file system asks
+    /// for, 4096 for one that does not say.
     func directAlignment() -> Int {
         var alignment = 512
         for index in 0..<count {

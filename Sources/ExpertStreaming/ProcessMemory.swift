@@ -2,8 +2,8 @@
 public struct ProcessMemory: Sendable, Equatable {
     /// Largest resident set (VmHWM), in bytes.
     public var residentBytes: Int
-    /// Largest figure of our control group, in bytes, with the page cache it filled; nil if there is none that can
-    /// be read. Counts every process of the group.
+    /// Largest figure of our control group, in bytes, with the page cache it filled; nil if there
+    /// is none that can be read. Counts every process of the group.
     public var groupBytes: Int?
 
     /// The peaks so far; nil without /proc.

@@ -9,8 +9,8 @@ struct ReadPiece: BitwiseCopyable {
     var address: UnsafeMutableRawPointer
     var offset: UInt64
     var length: UInt32
-    /// Bytes from the start that must arrive; less than `length` only where the alignment reaches past what is
-    /// wanted, and perhaps past the end of the file.
+    /// Bytes from the start that must arrive; less than `length` only where the alignment reaches
+    /// past what is wanted, and perhaps past the end of the file.
     var needed: UInt32
     var fileIndex: Int32
     var slot: Int32

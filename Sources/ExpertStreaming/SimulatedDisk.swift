@@ -2,11 +2,12 @@ private import CHost
 
 /// A disk for tests: the bytes are real, their manner of coming is scripted.
 ///
-/// Reads wait until somebody asks for completions. Which of the waiting reads comes next, and what it comes to, is
-/// decided by two functions, so that slow, short, failing and out-of-order disks are a line each.
+/// Reads wait until somebody asks for completions. Which of the waiting reads comes next, and what
+/// it comes to, is decided by two functions, so that slow, short, failing and out-of-order disks
+/// are a line each.
 final class SimulatedDisk {
-    /// What read `number` (from 0, in order of completion) comes to: bytes, or a negative errno value. Nil: all
-    /// bytes that the file has there.
+    /// What read `number` (from 0, in order of completion) comes to: bytes, or a negative errno
+    /// value. Nil: all bytes that the file has there.
     var outcome: (_ number: Int, _ piece: ReadPiece) -> Int64? = { _, _ in nil }
     /// Index of the waiting read that completes next.
     var choose: (_ waiting: Int) -> Int = { _ in 0 }
@@ -43,7 +44,8 @@ final class SimulatedDisk {
         defer { number += 1 }
         let scripted = outcome(number, piece)
         if let scripted, scripted < 0 { return (tag, scripted) }
-        // The whole piece is read, for the sake of alignment; what a short read would not have brought is spoilt.
+        // The whole piece is read, for the sake of alignment; what a short read would not have
+        // brought is spoilt.
         let arrived = unsafe host_read(
             descriptors[Int(piece.fileIndex)], piece.address, Int(piece.length), piece.offset)
         let result = min(arrived, scripted ?? arrived)

@@ -2,9 +2,9 @@ private import CHost
 
 /// The memory of all slots: anonymous, backed by pages at start, never returned before the end.
 ///
-/// One mapping (*chunk*) holds up to 1 GiB of slots of one size class: that is the kernel's limit for one
-/// registered buffer. Chunks start on a 2 MiB boundary and ask for huge pages, and lie on the NUMA node of the
-/// thread that made them.
+/// One mapping (*chunk*) holds up to 1 GiB of slots of one size class: that is the kernel's limit
+/// for one registered buffer. Chunks start on a 2 MiB boundary and ask for huge pages, and lie on
+/// the NUMA node of the thread that made them.
 @safe
 struct SlotArena: ~Copyable {
     static let largestChunkBytes = 1 << 30
@@ -79,13 +79,15 @@ struct SlotArena: ~Copyable {
     private static func refusal(_ error: Int32, bytes: Int, planned: Int) -> StreamingError {
         StreamingError(
             .outOfMemory,
-            "no memory for \(ByteSize(bytes: bytes)) of the \(ByteSize(bytes: planned)) planned for experts "
-                + "(\(errnoText(error))); lower --memory or --cache")
+            "no memory for \(ByteSize(bytes: bytes)) of the \(ByteSize(bytes: planned)) planned "
+                + "for experts (\(errnoText(error))); lower --memory or --cache")
     }
 
     /// Start of a slot.
     func address(slot: Int) -> UnsafeMutableRawPointer {
-        guard let address = unsafe addressOfSlot[slot] else { preconditionFailure("arena is not mapped") }
+        guard let address = unsafe addressOfSlot[slot] else {
+            preconditionFailure("arena is not mapped")
+        }
         return unsafe address
     }
 
@@ -96,7 +98,8 @@ struct SlotArena: ~Copyable {
     var chunkBases: UnsafeMutablePointer<UnsafeMutableRawPointer?> { unsafe bases.address }
     var chunkLengths: UnsafeMutablePointer<UInt64> { unsafe lengths.address }
 
-    /// Keeps the slots from being swapped out, as far as RLIMIT_MEMLOCK allows. True if all of them are.
+    /// Keeps the slots from being swapped out, as far as RLIMIT_MEMLOCK allows. True if all of them
+    /// are.
     func lock() -> Bool {
         for chunk in 0..<chunkCount
         where unsafe host_lock_memory(bases[chunk], Int(lengths[chunk])) != 0 {

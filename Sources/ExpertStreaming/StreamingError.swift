@@ -3,9 +3,11 @@ public struct StreamingError: Error, CustomStringConvertible, Sendable, Equatabl
 
     /// What went wrong, for callers that act on it.
     public enum Kind: Sendable, Equatable {
-        /// A file cannot be opened, is not a regular file, or has not the size it was announced with.
+        /// A file cannot be opened, is not a regular file, or has not the size it was announced
+        /// with.
         case unusableFile
-        /// The layout contradicts itself or the files: an extent past the end of its file, for instance.
+        /// The layout contradicts itself or the files: an extent past the end of its file, for
+        /// instance.
         case invalidLayout
         /// The cache is smaller than the experts that one token needs at once.
         case cacheTooSmall

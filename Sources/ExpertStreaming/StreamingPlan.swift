@@ -2,7 +2,8 @@
 public struct CacheNeeds: Sendable, Equatable {
     /// The least that works: the active experts of one layer at a time, for every size class.
     public var floorBytes: Int
-    /// The experts that one token uses: the active experts of every layer. Below it LRU hits nothing.
+    /// The experts that one token uses: the active experts of every layer. Below it LRU hits
+    /// nothing.
     public var activeSetBytes: Int
     /// Every expert in memory; more is never used.
     public var fullBytes: Int
@@ -10,8 +11,9 @@ public struct CacheNeeds: Sendable, Equatable {
 
 /// The memory of an expert cache, worked out before any of it is allocated.
 ///
-/// Slots come in *size classes*: layers whose experts have the same size share slots, and a slot of one class
-/// never holds an expert of another. The bytes are shared out in proportion to the classes' weights on disk.
+/// Slots come in *size classes*: layers whose experts have the same size share slots, and a slot of
+/// one class never holds an expert of another. The bytes are shared out in proportion to the
+/// classes' weights on disk.
 public struct StreamingPlan: Sendable, Equatable {
 
     /// Equal slots for the layers whose experts have the same size.
@@ -46,8 +48,10 @@ public struct StreamingPlan: Sendable, Equatable {
     /// Shares `cacheBytes` out over the size classes.
     ///
     /// - Throws: `cacheTooSmall` with the size that would do.
-    init(layout: ExpertLayout, alignment: Int, active: Int, cacheBytes: Int) throws(StreamingError) {
-        precondition(alignment > 0 && alignment & (alignment - 1) == 0, "alignment is a power of two")
+    init(layout: ExpertLayout, alignment: Int, active: Int, cacheBytes: Int) throws(StreamingError)
+    {
+        precondition(
+            alignment > 0 && alignment & (alignment - 1) == 0, "alignment is a power of two")
         precondition(active > 0, "a token needs at least one expert")
         let active = min(active, layout.expertsPerLayer)
 
@@ -92,8 +96,8 @@ public struct StreamingPlan: Sendable, Equatable {
         guard cacheBytes >= needs.floorBytes else {
             throw StreamingError(
                 .cacheTooSmall,
-                "an expert cache of \(ByteSize(bytes: cacheBytes)) cannot hold the \(active) experts that a "
-                    + "token uses in one layer; give it at least "
+                "an expert cache of \(ByteSize(bytes: cacheBytes)) cannot hold the \(active) "
+                    + "experts that a token uses in one layer; give it at least "
                     + "\((needs.floorBytes + (1 << 20) - 1) >> 20)M "
                     + "(\(ByteSize(bytes: needs.activeSetBytes)) are one token's active set)")
         }
@@ -107,12 +111,14 @@ public struct StreamingPlan: Sendable, Equatable {
         let slots = classes.reduce(0) { $0 + $1.slotCount }
         let pieces = Self.pieceCapacity(layout: layout, classes: classes)
         fixedBytes =
-            layout.layerCount * layout.expertsPerLayer * 4 + slots * (40 + 4 * layout.partsPerExpert)
+            layout.layerCount * layout.expertsPerLayer * 4 + slots
+            * (40 + 4 * layout.partsPerExpert)
             + pieces * (MemoryLayout<ReadPiece>.stride + 8) + Self.kernelBytes(arena: arenaBytes)
             + Self.queueBytes
     }
 
-    /// Page tables (8 bytes) and the pinned page list of a registered buffer (16 bytes), per 4 KiB page.
+    /// Page tables (8 bytes) and the pinned page list of a registered buffer (16 bytes), per 4 KiB
+    /// page.
     private static func kernelBytes(arena: Int) -> Int { arena / 4096 * 24 }
 
     /// The ring, or the reader threads' stacks, and the kernel's requests in flight.
@@ -127,8 +133,9 @@ public struct StreamingPlan: Sendable, Equatable {
         }
     }
 
-    /// Proportional shares, none below `floor` slots and none above one slot per expert; what the bounds leave over
-    /// goes to the other classes, and remainders to whichever class they can still buy a slot in.
+    /// Proportional shares, none below `floor` slots and none above one slot per expert; what the
+    /// bounds leave over goes to the other classes, and remainders to whichever class they can
+    /// still buy a slot in.
     private static func share(
         _ bytes: Int, over classes: inout [SizeClass], weights: [Int], floor: Int
     ) {
@@ -137,7 +144,9 @@ public struct StreamingPlan: Sendable, Equatable {
         while !open.isEmpty {
             let weight = open.reduce(0.0) { $0 + Double(weights[$1]) }
             let wanted = open.map { index in
-                Int((Double(left) * Double(weights[index]) / weight) / Double(classes[index].slotBytes))
+                Int(
+                    (Double(left) * Double(weights[index]) / weight)
+                        / Double(classes[index].slotBytes))
             }
             // Floors first: what they take beyond their share has to come from the others.
             let low = zip(open, wanted).filter { $0.1 < floor }.map(\.0)
@@ -158,7 +167,8 @@ public struct StreamingPlan: Sendable, Equatable {
         }
         for index in classes.indices.sorted(by: { classes[$0].slotBytes > classes[$1].slotBytes }) {
             let more = min(
-                left / classes[index].slotBytes, classes[index].expertCount - classes[index].slotCount)
+                left / classes[index].slotBytes,
+                classes[index].expertCount - classes[index].slotCount)
             guard more > 0 else { continue }
             classes[index].slotCount += more
             left -= more * classes[index].slotBytes

@@ -37,14 +37,17 @@ private struct CacheModel {
     }
 }
 
-private func plan(slots: [Int], layersPerClass: Int, experts: Int) throws -> (StreamingPlan, ExpertLayout) {
+private func plan(slots: [Int], layersPerClass: Int, experts: Int) throws -> (
+    StreamingPlan, ExpertLayout
+) {
     // Classes differ by the size of their experts; bytes enough for exactly the slots wanted.
     let layers = slots.count * layersPerClass
     var extents: [ExpertExtent] = []
     for layer in 0..<layers {
         for _ in 0..<experts {
-            extents.append(ExpertExtent(
-                fileIndex: 0, offset: 0, byteCount: 4096 * (1 + layer / layersPerClass)))
+            extents.append(
+                ExpertExtent(
+                    fileIndex: 0, offset: 0, byteCount: 4096 * (1 + layer / layersPerClass)))
         }
     }
     let layout = try ExpertLayout(
@@ -62,7 +65,10 @@ private func plan(slots: [Int], layersPerClass: Int, experts: Int) throws -> (St
         var generator = SplitMix(seed: UInt64(seed))
         let experts = 12
         let (plan, layout) = try plan(
-            slots: [Int.random(in: 4...20, using: &generator), Int.random(in: 4...20, using: &generator)],
+            slots: [
+                Int.random(in: 4...20, using: &generator),
+                Int.random(in: 4...20, using: &generator),
+            ],
             layersPerClass: 2, experts: experts)
         var cache = ExpertCache(
             plan: plan, layerCount: layout.layerCount, expertsPerLayer: experts)
@@ -82,13 +88,15 @@ private func plan(slots: [Int], layersPerClass: Int, experts: Int) throws -> (St
             } else if model.leased[size].count < model.capacity[size] {
                 let held = cache.slot(expertIndex: expert)
                 try #require(
-                    (held >= 0) == model.holds(expert), "seed \(seed), step \(step): expert \(expert)")
+                    (held >= 0) == model.holds(expert),
+                    "seed \(seed), step \(step): expert \(expert)")
                 if held >= 0 { cache.lease(slot: held) }
                 let slot = held >= 0 ? held : cache.takeSlot(expertIndex: expert)
                 model.lease(expert)
                 leases[expert] = slot
                 let shared = leases.filter { $0.value == slot }.count
-                try #require(shared == 1, "seed \(seed), step \(step): slot \(slot) is leased twice")
+                try #require(
+                    shared == 1, "seed \(seed), step \(step): slot \(slot) is leased twice")
             }
             for (expert, slot) in leases {
                 let place = cache.slot(expertIndex: expert)
@@ -103,7 +111,8 @@ private func plan(slots: [Int], layersPerClass: Int, experts: Int) throws -> (St
         #expect(cache.evictions > 0)
     }
 
-    /// What LRU is known for: a cycle one longer than the cache never hits, one that fits always does.
+    /// What LRU is known for: a cycle one longer than the cache never hits, one that fits always
+    /// does.
     @Test(arguments: [(slots: 8, cycle: 9, hits: 0), (slots: 8, cycle: 8, hits: 8 * 9)])
     func cyclesHitNothingOrEverything(slots: Int, cycle: Int, hits: Int) throws {
         let (plan, layout) = try plan(slots: [slots], layersPerClass: 1, experts: 16)

@@ -103,7 +103,8 @@ private let eagain: Int64 = -11
 
     @Test func interruptedReadsAreRepeated() throws {
         var scene = try Scene()
-        scene.disk.outcome = { number, _ in number % 3 == 0 ? eintr : number % 3 == 1 ? eagain : nil }
+        scene.disk.outcome = { number, _ in number % 3 == 0 ? eintr : number % 3 == 1 ? eagain : nil
+        }
         let (_, problem) = scene.fetch([0, 1, 2])
         #expect(problem == nil)
         #expect(scene.streamer.statistics.retries > 0)
@@ -189,7 +190,9 @@ private let eagain: Int64 = -11
         #expect(scene.streamer.statistics.submits == 0)
     }
 
-    @Test(arguments: [[1, 1], [0, 16], [-1, 2]] as [[Int32]]) func wrongListsStopTheProgram(experts: [Int32]) async {
+    @Test(arguments: [[1, 1], [0, 16], [-1, 2]] as [[Int32]]) func wrongListsStopTheProgram(
+        experts: [Int32]
+    ) async {
         await #expect(processExitsWith: .failure) { [experts] in
             var scene = try Scene()
             scene.streamer.acquire(layer: 0, experts)
@@ -203,7 +206,8 @@ private let eagain: Int64 = -11
         var recent: [Int32] = []  // least recently used first
         var misses = 0
         for step in 0..<300 {
-            let experts = distinct(Int.random(in: 1...8, using: &generator), below: 16, using: &generator)
+            let experts = distinct(
+                Int.random(in: 1...8, using: &generator), below: 16, using: &generator)
             misses += experts.count { !recent.contains($0) }
             let (_, problem) = scene.fetch(experts)
             try #require(problem == nil, "seed \(seed), step \(step)")
@@ -211,7 +215,8 @@ private let eagain: Int64 = -11
             recent = (recent + experts).suffix(8)
             for expert in 0..<16 {
                 try #require(
-                    scene.streamer.resident(layer: 0, expert: expert) == recent.contains(Int32(expert)),
+                    scene.streamer.resident(layer: 0, expert: expert)
+                        == recent.contains(Int32(expert)),
                     "seed \(seed), step \(step), expert \(expert)")
             }
         }

@@ -62,10 +62,12 @@ private func open(
         let (mode, reason, problem) = try open(file) { $0.registration = ENOMEM }
         #expect(problem == nil)
         guard mode != .pread else { return }  // no ring on this machine
-        #expect(reason.contains("buffers not registered (ENOMEM") && reason.contains("RLIMIT_MEMLOCK"))
+        #expect(
+            reason.contains("buffers not registered (ENOMEM") && reason.contains("RLIMIT_MEMLOCK"))
     }
 
-    @Test(arguments: [IOMode.direct, .buffered]) func aForcedModeThatDoesNotWorkIsAnErrorThatSaysWhy(
+    @Test(arguments: [IOMode.direct, .buffered])
+    func aForcedModeThatDoesNotWorkIsAnErrorThatSaysWhy(
         mode: IOMode
     ) throws {
         let error = #expect(throws: StreamingError.self) {

@@ -54,7 +54,8 @@ private func limit(
 
     @Test func theSoftLimitCountsToo() {
         let files = [
-            "/sys/fs/cgroup/a/memory.max": "3221225472\n", "/sys/fs/cgroup/a/memory.high": "1073741824\n",
+            "/sys/fs/cgroup/a/memory.max": "3221225472\n",
+            "/sys/fs/cgroup/a/memory.high": "1073741824\n",
         ]
         #expect(limit("0::/a", v2Mounts, files)?.bytes == 1 << 30)
     }
@@ -81,7 +82,8 @@ private func limit(
     }
 
     @Test func aContainersBindMountIsUnderstood() {
-        // Without a cgroup namespace: the process sees the host's path, and only its own part is mounted.
+        // Without a cgroup namespace: the process sees the host's path, and only its own part is
+        // mounted.
         let mounts = "50 40 0:30 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory"
         let files = [
             "/sys/fs/cgroup/memory/inner/memory.limit_in_bytes": "2000000000\n",
@@ -89,14 +91,16 @@ private func limit(
         ]
         #expect(limit("4:memory:/docker/abc/inner", mounts, files)?.bytes == 1_000_000_000)
         #expect(
-            limit("4:memory:/docker/abc", mounts, files)?.explanation.contains("control group / is") == true)
+            limit("4:memory:/docker/abc", mounts, files)?.explanation.contains("control group / is")
+                == true)
     }
 
     @Test(arguments: ["0::/../../elsewhere", "0::/..", "0::/"])
     func insideANamespaceTheMountPointIsAsked(cgroup: String) {
         let mounts = "30 22 0:26 /.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw"
         let files = [
-            "/sys/fs/cgroup/memory.max": "1000000000\n", "/sys/fs/memory.max": "1\n", "/sys/memory.max": "1\n",
+            "/sys/fs/cgroup/memory.max": "1000000000\n", "/sys/fs/memory.max": "1\n",
+            "/sys/memory.max": "1\n",
         ]
         #expect(limit(cgroup, mounts, files)?.bytes == 1_000_000_000)
     }
@@ -129,7 +133,8 @@ private func limit(
             "/sys/fs/cgroup/memory/memory.max_usage_in_bytes": "456\n",
         ]
         let peak = ProcessMemory.groupPeak(
-            cgroups: "4:memory:/box/run\n", mounts: v1Mounts) { files[$0] }
+            cgroups: "4:memory:/box/run\n", mounts: v1Mounts
+        ) { files[$0] }
         #expect(peak == 123)
     }
 

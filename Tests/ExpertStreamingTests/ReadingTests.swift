@@ -10,7 +10,8 @@ private func refusal(of mode: IOMode) -> String? {
     do {
         let file = try TemporaryFile(byteCount: 10_000)
         _ = try ExpertStreamer(
-            layout: try file.layout(layers: 1, experts: 2, parts: 1, bytes: 1000), paths: [file.path],
+            layout: try file.layout(layers: 1, experts: 2, parts: 1, bytes: 1000),
+            paths: [file.path],
             cacheBytes: 1 << 20, activeExpertsPerToken: 1, io: mode)
         return nil
     } catch {
@@ -23,8 +24,8 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
 
 @Suite struct ReadingTests {
 
-    /// Sizes and offsets as GGUF has them: multiples of 32 and of nothing larger; the last expert ends with the
-    /// file, in the middle of a block.
+    /// Sizes and offsets as GGUF has them: multiples of 32 and of nothing larger; the last expert
+    /// ends with the file, in the middle of a block.
     @Test(arguments: workingModes, [96, 4096 * 3 + 512 + 32, 1_152 * 300 + 2272])
     func everyModeBringsTheRightBytes(mode: IOMode, bytes: Int) throws {
         let file = try TemporaryFile(byteCount: bytes * 2 * 8 * 3 + 6 * 32, seed: UInt64(bytes))
@@ -55,20 +56,24 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
         let file = try TemporaryFile(byteCount: 300)
         let layout = try file.layout(layers: 1, experts: 4, parts: 2, bytes: 33)
         var streamer = try ExpertStreamer(
-            layout: layout, paths: [file.path], cacheBytes: 1 << 20, activeExpertsPerToken: 2, io: mode)
+            layout: layout, paths: [file.path], cacheBytes: 1 << 20, activeExpertsPerToken: 2,
+            io: mode)
         let (_, problem) = streamer.fetch(layer: 0, [0, 1, 2, 3], from: file)
         #expect(problem == nil)
     }
 
     /// tmpfs takes O_DIRECT on some kernels and refuses it on others; it must be right either way.
-    @Test(.enabled(if: isWritable("/dev/shm"), "no writable /dev/shm"), arguments: [nil] + workingModes)
+    @Test(
+        .enabled(if: isWritable("/dev/shm"), "no writable /dev/shm"),
+        arguments: [nil] + workingModes)
     func filesInMemoryAreRead(mode: IOMode?) throws {
         let file = try TemporaryFile(byteCount: 700_001, directory: "/dev/shm")
         let layout = try file.layout(layers: 2, experts: 4, parts: 3, bytes: 29_001)
         var streamer: ExpertStreamer
         do {
             streamer = try ExpertStreamer(
-                layout: layout, paths: [file.path], cacheBytes: 1 << 20, activeExpertsPerToken: 2, io: mode)
+                layout: layout, paths: [file.path], cacheBytes: 1 << 20, activeExpertsPerToken: 2,
+                io: mode)
         } catch {
             // A refusal of a forced mode is right too, if it says why.
             #expect(mode == .direct && error.kind == .modeRefused)
@@ -93,7 +98,8 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
             fileSizes: files.map { UInt64($0.bytes.count) })
         for mode in workingModes {
             var streamer = try ExpertStreamer(
-                layout: layout, paths: files.map(\.path), cacheBytes: 1 << 20, activeExpertsPerToken: 2,
+                layout: layout, paths: files.map(\.path), cacheBytes: 1 << 20,
+                activeExpertsPerToken: 2,
                 io: mode)
             streamer.acquire(layer: 0, [5, 4, 3, 2, 1, 0])
             while streamer.outstanding > 0 {
@@ -117,7 +123,8 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
         let file = try TemporaryFile(byteCount: 8 << 20)
         let layout = try file.layout(layers: 1, experts: 2, parts: 3, bytes: 1_300_032)
         var streamer = try ExpertStreamer(
-            layout: layout, paths: [file.path], cacheBytes: 16 << 20, activeExpertsPerToken: 2, io: mode)
+            layout: layout, paths: [file.path], cacheBytes: 16 << 20, activeExpertsPerToken: 2,
+            io: mode)
         let (_, problem) = streamer.fetch(layer: 0, [1, 0], from: file)
         #expect(problem == nil)
         #expect(streamer.statistics.reads == 6 * 3)
@@ -128,7 +135,8 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
         let layout = try file.layout(layers: 4, experts: 8, parts: 3, bytes: 10_016)
         let needs = ExpertStreamer.needs(layout: layout, alignment: 512, activeExpertsPerToken: 2)
         var streamer = try ExpertStreamer(
-            layout: layout, paths: [file.path], cacheBytes: needs.fullBytes, activeExpertsPerToken: 2)
+            layout: layout, paths: [file.path], cacheBytes: needs.fullBytes,
+            activeExpertsPerToken: 2)
         #expect(streamer.plan.holdsEverything)
         var generator = SplitMix(seed: 1)
         for step in 0..<400 {
@@ -141,8 +149,9 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
         #expect(streamer.statistics.hits == 1200 - 32)
     }
 
-    /// One token's active set, one slot less, and one layer's experts less: LRU falls from all to nothing. (With one
-    /// slot less, every layer finds one expert: it is leased before the other one's slot is chosen.)
+    /// One token's active set, one slot less, and one layer's experts less: LRU falls from all to
+    /// nothing. (With one slot less, every layer finds one expert: it is leased before the other
+    /// one's slot is chosen.)
     @Test func belowTheActiveSetNothingHits() throws {
         let file = try TemporaryFile(byteCount: 200_000)
         let layout = try file.layout(layers: 4, experts: 4, parts: 1, bytes: 4096)
@@ -173,7 +182,9 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
         #expect(order.sorted() == [0, 1, 2, 3, 4])
     }
 
-    @Test(arguments: workingModes) func aStreamerMayBeMadeOnOneThreadAndUsedOnAnother(mode: IOMode) throws {
+    @Test(arguments: workingModes) func aStreamerMayBeMadeOnOneThreadAndUsedOnAnother(mode: IOMode)
+        throws
+    {
         final class Box {
             var streamer: ExpertStreamer
             let file: TemporaryFile
@@ -187,7 +198,8 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
         let layout = try file.layout(layers: 1, experts: 8, parts: 2, bytes: 9_000)
         let box = Box(
             try ExpertStreamer(
-                layout: layout, paths: [file.path], cacheBytes: 1 << 20, activeExpertsPerToken: 4, io: mode),
+                layout: layout, paths: [file.path], cacheBytes: 1 << 20, activeExpertsPerToken: 4,
+                io: mode),
             file)
         var thread: UInt64 = 0
         let error = unsafe host_thread_start(
@@ -204,7 +216,9 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
         #expect(box.problem == nil)
     }
 
-    @Test(.enabled(if: allocation_counter_works() != 0, "a sanitizer owns malloc"), arguments: workingModes)
+    @Test(
+        .enabled(if: allocation_counter_works() != 0, "a sanitizer owns malloc"),
+        arguments: workingModes)
     func streamingAllocatesNothing(mode: IOMode) throws {
         let file = try TemporaryFile(byteCount: 1 << 20)
         let layout = try file.layout(layers: 4, experts: 8, parts: 3, bytes: 10_016)
@@ -243,7 +257,8 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
         func make() throws {
             for mode in workingModes {
                 var streamer = try ExpertStreamer(
-                    layout: layout, paths: [file.path], cacheBytes: 1 << 20, activeExpertsPerToken: 2,
+                    layout: layout, paths: [file.path], cacheBytes: 1 << 20,
+                    activeExpertsPerToken: 2,
                     io: mode)
                 let (_, problem) = streamer.fetch(layer: 0, [1, 2], from: file)
                 #expect(problem == nil)
@@ -253,7 +268,8 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
                     layout: layout, paths: [file.path], cacheBytes: 1, activeExpertsPerToken: 2)
             }
         }
-        // Other tests run beside this one and open files too: only a growth with every round is a leak.
+        // Other tests run beside this one and open files too: only a growth with every round is a
+        // leak.
         func open() -> Int {
             (0..<4096).count { fcntl(Int32($0), F_GETFD) >= 0 && opensOurFile(Int32($0)) }
         }

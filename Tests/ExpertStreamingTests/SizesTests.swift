@@ -5,7 +5,8 @@ import Testing
 @Suite struct SizesTests {
 
     @Test(arguments: [
-        ("0", 0), ("4096", 4096), ("17B", 17), ("3G", 3 << 30), ("512M", 512 << 20), ("512m", 512 << 20),
+        ("0", 0), ("4096", 4096), ("17B", 17), ("3G", 3 << 30), ("512M", 512 << 20),
+        ("512m", 512 << 20),
         ("1.5GiB", 3 << 29), ("0.25k", 256), ("2TB", 2 << 40), ("7kib", 7 << 10),
         ("9223372036854775807", Int.max), ("8191P", -1),
     ])
@@ -14,8 +15,10 @@ import Testing
     }
 
     @Test(arguments: [
-        "", "G", "-1", "+1", "1 G", " 1G", "1G ", "1.5", "1.", ".5G", "1..5G", "1.5.5G", "1e3", "0x10",
-        "nan", "infG", "1Z", "1GG", "9223372036854775808", "9999999999999999G", "8388608T", "1,5G", "１G",
+        "", "G", "-1", "+1", "1 G", " 1G", "1G ", "1.5", "1.", ".5G", "1..5G", "1.5.5G", "1e3",
+        "0x10",
+        "nan", "infG", "1Z", "1GG", "9223372036854775808", "9999999999999999G", "8388608T", "1,5G",
+        "１G",
         "1.5GiBB", "0x1p3K", "1_000",
     ])
     func rubbishIsNoSize(text: String) {
@@ -43,7 +46,9 @@ import Testing
         #expect(CacheSize("auto") == .auto)
     }
 
-    @Test(arguments: ["0", "0%", "0x", "-2x", "x", "%", "nanx", "inf%", "2xx", "50%%", "automatic", "1e2x"])
+    @Test(arguments: [
+        "0", "0%", "0x", "-2x", "x", "%", "nanx", "inf%", "2xx", "50%%", "automatic", "1e2x",
+    ])
     func rubbishIsNoCacheSize(text: String) {
         #expect(CacheSize(text) == nil)
     }

@@ -25,7 +25,8 @@ private func layout(_ sizes: [Int], experts: Int) throws -> ExpertLayout {
             layout: layout, alignment: 512, activeExpertsPerToken: 2, cacheBytes: 2_000_000)
         #expect(plan.classes.count == 2)
         #expect(plan.classOfLayer == [0, 1, 0, 1])
-        // 100,000 bytes at any offset touch at most 197 blocks of 512, which are less than 25 pages.
+        // 100,000 bytes at any offset touch at most 197 blocks of 512, which are less than 25
+        // pages.
         #expect(plan.classes[0].slotBytes == 25 * 4096)
         #expect(plan.classes[0].expertCount == 16)
     }
@@ -72,7 +73,8 @@ private func layout(_ sizes: [Int], experts: Int) throws -> ExpertLayout {
         let layout = try layout([40_000, 40_000, 40_000, 400_000], experts: 64)
         let full = ExpertStreamer.needs(layout: layout, alignment: 512, activeExpertsPerToken: 4)
         let plan = try ExpertStreamer.plan(
-            layout: layout, alignment: 512, activeExpertsPerToken: 4, cacheBytes: full.fullBytes / 2)
+            layout: layout, alignment: 512, activeExpertsPerToken: 4, cacheBytes: full.fullBytes / 2
+        )
         for size in plan.classes {
             let share = Double(size.slotCount) / Double(size.expertCount)
             #expect(share > 0.47 && share < 0.53)

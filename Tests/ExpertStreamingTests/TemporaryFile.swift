@@ -12,7 +12,8 @@ final class TemporaryFile {
         var bytes = [UInt8](repeating: 7, count: byteCount)
         unsafe bytes.withUnsafeMutableBytes { buffer in
             for offset in stride(from: 0, to: byteCount - 7, by: 8) {
-                unsafe buffer.storeBytes(of: generator.next(), toByteOffset: offset, as: UInt64.self)
+                unsafe buffer.storeBytes(
+                    of: generator.next(), toByteOffset: offset, as: UInt64.self)
             }
         }
         self.bytes = bytes
@@ -40,8 +41,9 @@ final class TemporaryFile {
         var errno: Int32
     }
 
-    /// Parts laid out one after the other like tensors of a GGUF file: all experts' first parts, then all second
-    /// parts, for each layer; 32-byte aligned; the last one ends at the end of the file.
+    /// Parts laid out one after the other like tensors of a GGUF file: all experts' first parts,
+    /// then all second parts, for each layer; 32-byte aligned; the last one ends at the end of the
+    /// file.
     func layout(
         layers: Int, experts: Int, parts: Int, bytes: (_ layer: Int, _ part: Int) -> Int
     ) throws -> ExpertLayout {
