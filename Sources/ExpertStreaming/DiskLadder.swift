@@ -17,6 +17,8 @@ struct DiskLadder {
     /// Conditions that a test can pretend: errno values, 0 for none.
     struct Refusals {
         var ring: Int32 = 0
+        /// A small ring works, one of full depth does not.
+        var fullRing: Int32 = 0
         var direct: Int32 = 0
         var registration: Int32 = 0
         /// Direct reads succeed with wrong bytes.
@@ -58,8 +60,10 @@ struct DiskLadder {
                 useDirect ? ringRefusal(direct, expected) : ringRefusal(buffered, expected)
         }
 
-        if mode == .direct, let reason = directError ?? ringError { throw refused(.direct, reason) }
-        if mode == .buffered, let reason = ringError { throw refused(.buffered, reason) }
+        if mode == .direct, let reason = directError ?? ringError {
+            throw Self.refused(.direct, reason)
+        }
+        if mode == .buffered, let reason = ringError { throw Self.refused(.buffered, reason) }
         let chosen: IOMode =
             mode == .pread || ringError != nil ? .pread : useDirect ? .direct : .buffered
         let reason = [ringError, directError].compactMap { $0 }.joined(separator: "; ")
@@ -67,7 +71,7 @@ struct DiskLadder {
         return Choice(mode: chosen, files: buffered, direct: false, reason: reason)
     }
 
-    private func refused(_ mode: IOMode, _ reason: String) -> StreamingError {
+    static func refused(_ mode: IOMode, _ reason: String) -> StreamingError {
         StreamingError(.modeRefused, "--io \(mode.rawValue) does not work here: \(reason)")
     }
 

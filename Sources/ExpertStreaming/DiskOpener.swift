@@ -15,47 +15,63 @@ struct DiskOpener {
         var reason: String
     }
 
+    /// - Parameter forced: the rung was asked for; otherwise reader threads step in for a ring that the
+    ///   kernel grants in small and refuses in full (RLIMIT_MEMLOCK before Linux 5.12).
     func open(
-        _ choice: consuming DiskLadder.Choice, arena: borrowing SlotArena, simulated: SimulatedDisk?
+        _ choice: consuming DiskLadder.Choice, forced: Bool, arena: borrowing SlotArena,
+        simulated: SimulatedDisk?
     ) throws(StreamingError) -> Opened {
         if let simulated { return openSimulated(choice, simulated) }
-        let because = choice.reason.isEmpty ? "" : " (\(choice.reason))"
-        let way = choice.direct ? "O_DIRECT in units of \(plan.alignment) bytes" : "the page cache"
-        var error: Int32 = 0
-        switch choice.mode {
-        case .pread:
-            let threads = DiskLadder.readerThreads
-            guard
-                let readers = unsafe host_readers_create(
-                    threads, UInt32(depth), choice.direct ? 0 : 1, &error)
-            else {
-                throw StreamingError(.modeRefused, "no reader threads (\(errnoText(error)))")
-            }
-            _ = arena.lock()
-            return Opened(
-                disk: unsafe Disk(
-                    kind: .readers(readers), files: choice.files, depth: depth,
-                    throughCache: !choice.direct),
-                mode: .pread, reason: "\(threads) reader threads, \(way)\(because)")
-        case .direct, .buffered:
-            guard let ring = unsafe ring_create(UInt32(depth), &error) else {
-                throw StreamingError(.modeRefused, DiskLadder.describeRingRefusal(error))
-            }
-            error = unsafe ring_set_files(
-                ring, choice.files.descriptors.address, UInt32(choice.files.count))
-            if error != 0 {
-                unsafe ring_destroy(ring)
-                throw StreamingError(.outOfMemory, "no memory for the list of files")
-            }
-            let registration = unsafe register(arena, with: ring)
-            if !choice.direct { unsafe ring_limit_workers(ring, DiskLadder.readerThreads) }
-            let setup = unsafe String(cString: ring_setup_name(ring))
-            return Opened(
-                disk: unsafe Disk(
-                    kind: .ring(ring), files: choice.files, depth: depth,
-                    throughCache: !choice.direct),
-                mode: choice.mode, reason: "io_uring (\(setup)), \(way), \(registration)\(because)")
+        if choice.mode == .pread { return try openReaders(choice, arena) }
+        var error = refusals.fullRing
+        guard error == 0, let ring = unsafe ring_create(UInt32(depth), &error) else {
+            let reason = DiskLadder.describeRingRefusal(error)
+            if forced { throw DiskLadder.refused(choice.mode, reason) }
+            choice.reason = choice.reason.isEmpty ? reason : "\(reason); \(choice.reason)"
+            return try openReaders(choice, arena)
         }
+        error = unsafe ring_set_files(
+            ring, choice.files.descriptors.address, UInt32(choice.files.count))
+        if error != 0 {
+            unsafe ring_destroy(ring)
+            throw StreamingError(.outOfMemory, "no memory for the list of files")
+        }
+        let registration = unsafe register(arena, with: ring)
+        if !choice.direct { unsafe ring_limit_workers(ring, DiskLadder.readerThreads) }
+        let setup = unsafe String(cString: ring_setup_name(ring))
+        let reason = "io_uring (\(setup)), \(way(choice)), \(registration)\(because(choice))"
+        return Opened(
+            disk: unsafe Disk(
+                kind: .ring(ring), files: choice.files, depth: depth, throughCache: !choice.direct),
+            mode: choice.mode, reason: reason)
+    }
+
+    private func openReaders(
+        _ choice: consuming DiskLadder.Choice, _ arena: borrowing SlotArena
+    ) throws(StreamingError) -> Opened {
+        var error: Int32 = 0
+        let threads = DiskLadder.readerThreads
+        guard
+            let readers = unsafe host_readers_create(
+                threads, UInt32(depth), choice.direct ? 0 : 1, &error)
+        else {
+            throw StreamingError(.modeRefused, "no reader threads (\(errnoText(error)))")
+        }
+        _ = arena.lock()
+        let reason = "\(threads) reader threads, \(way(choice))\(because(choice))"
+        return Opened(
+            disk: unsafe Disk(
+                kind: .readers(readers), files: choice.files, depth: depth,
+                throughCache: !choice.direct),
+            mode: .pread, reason: reason)
+    }
+
+    private func way(_ choice: borrowing DiskLadder.Choice) -> String {
+        choice.direct ? "O_DIRECT in units of \(plan.alignment) bytes" : "the page cache"
+    }
+
+    private func because(_ choice: borrowing DiskLadder.Choice) -> String {
+        choice.reason.isEmpty ? "" : " (\(choice.reason))"
     }
 
     /// Pins the slots for the kernel, and says how it went.

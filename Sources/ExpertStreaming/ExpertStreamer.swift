@@ -159,7 +159,7 @@ public struct ExpertStreamer: ~Copyable {
             plan: plan,
             depth: Self.depth(layout: layout, plan: plan, active: activeExpertsPerToken),
             refusals: refusals
-        ).open(choice, arena: arena, simulated: simulated)
+        ).open(choice, forced: io != nil, arena: arena, simulated: simulated)
         mode = opened.mode
         modeReason = opened.reason
         disk = opened.disk

@@ -66,6 +66,13 @@ private func open(
             reason.contains("buffers not registered (ENOMEM") && reason.contains("RLIMIT_MEMLOCK"))
     }
 
+    @Test func aRingThatIsRefusedInFullIsDoneWithout() throws {
+        let (mode, reason, problem) = try open(file) { $0.fullRing = ENOMEM }
+        #expect(mode == .pread)
+        #expect(reason.contains("io_uring refused (E"))
+        #expect(problem == nil)
+    }
+
     @Test(arguments: [IOMode.direct, .buffered])
     func aForcedModeThatDoesNotWorkIsAnErrorThatSaysWhy(
         mode: IOMode

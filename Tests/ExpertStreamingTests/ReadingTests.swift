@@ -251,6 +251,56 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
         #expect(streamer.statistics.evictions > 0)
     }
 
+    @Test(arguments: workingModes) func nothingStaysInThePageCache(mode: IOMode) throws {
+        let file = try TemporaryFile(byteCount: 4_000_000)
+        let layout = try file.layout(layers: 1, experts: 8, parts: 3, bytes: 160_000)
+        let descriptor = unsafe host_open_file(file.path, 0)
+        defer { host_close_file(descriptor) }
+        let size = UInt64(file.bytes.count)
+        host_drop_cached(descriptor, 0, size)
+        // tmpfs, for one, is nothing but page cache.
+        guard host_cached_bytes(descriptor, 0, size) == 0 else { return }
+        var streamer = try ExpertStreamer(
+            layout: layout, paths: [file.path], cacheBytes: 1 << 20, activeExpertsPerToken: 2,
+            io: mode)
+        for expert in 0..<8 {
+            let (_, problem) = streamer.fetch(layer: 0, [Int32(expert)], from: file)
+            #expect(problem == nil)
+        }
+        let left = host_cached_bytes(descriptor, 0, size)
+        // A page at either end of a range may be somebody else's too.
+        #expect(left < size / 10, "\(left) bytes")
+    }
+
+    /// In a process of its own, because others allocate beside it.
+    @Test(arguments: workingModes.map(\.rawValue)) func memoryStaysWithinThePlan(mode: String) async
+    {
+        await #expect(processExitsWith: .success) { [mode] in
+            func resident() throws -> Int {
+                let status = try #require(SmallFile.read("/proc/self/status"))
+                return try #require(MemoryLimit.kibibytes("VmRSS", in: status))
+            }
+            let file = try TemporaryFile(byteCount: 24 << 20)
+            let layout = try file.layout(layers: 4, experts: 64, parts: 3, bytes: 30_000)
+            let before = try resident()
+            var streamer = try ExpertStreamer(
+                layout: layout, paths: [file.path], cacheBytes: 16 << 20, activeExpertsPerToken: 8,
+                io: IOMode(rawValue: mode))
+            let plan = streamer.plan
+            let made = try resident() - before
+            for step in 0..<64 {
+                let experts = (0..<8).map { Int32((step * 8 + $0) % 64) }
+                let (_, problem) = streamer.fetch(layer: step % 4, experts, from: file)
+                try #require(problem == nil)
+            }
+            let used = try resident() - before
+            print("planned \(plan.totalBytes), of it slots \(plan.arenaBytes); taken \(used)")
+            // All slots are backed from the start, and nothing much comes on top.
+            try #require(made >= plan.arenaBytes && plan.arenaBytes > 15 << 20)
+            try #require(used <= plan.totalBytes)
+        }
+    }
+
     @Test func makingAndDroppingStreamersLeavesNoDescriptors() throws {
         let file = try TemporaryFile(byteCount: 100_000)
         let layout = try file.layout(layers: 1, experts: 4, parts: 1, bytes: 9_000)
