@@ -25,6 +25,8 @@ struct Disk: ~Copyable {
     private let files: OpenFiles
     /// Reads that may be in flight at once.
     let depth: Int
+    /// Bytes in flight at which further pieces wait.
+    let windowBytes: Int
     /// Reads go to kernel threads at once, because they would block on the page cache.
     private let deferred: Bool
     /// The leader drops what was read from the page cache (reader threads do it themselves).
@@ -39,6 +41,7 @@ struct Disk: ~Copyable {
         unsafe self.kind = kind
         self.files = files
         self.depth = depth
+        windowBytes = throughCache ? Self.cachedWindowBytes : Self.directWindowBytes
         var isRing = false
         var isReaders = false
         var isSimulated = false
@@ -56,6 +59,16 @@ struct Disk: ~Copyable {
         simulatedCompletions = FlatArray(
             repeating: Completion(tag: 0, result: 0), count: isSimulated ? Self.batch : 0)
     }
+
+    /// Disks serve what they are given side by side, so everything at once means that no expert
+    /// lands before the last one. Eight misses of 3 MiB, 0.5 ms of computing each, on a disk of
+    /// 3.4 GB/s: with 24 MiB in flight the first lands after 9 ms and the layer runs at 1.6 GB/s,
+    /// with 8 MiB after 3 ms and at 2.0 GB/s; reading alone is equally fast from 8 MiB up, and 10 %
+    /// slower with 4 MiB.
+    static let directWindowBytes = 8 << 20
+    /// Reads through the page cache are there twice until they are dropped, so this much memory is
+    /// planned for them.
+    static let cachedWindowBytes = 4 << 20
 
     /// Completions taken at a time.
     static let batch = 64
@@ -136,10 +149,10 @@ struct Disk: ~Copyable {
         }
     }
 
-    /// Drops a file range from the page cache.
-    func dropCached(_ range: AlignedRange) {
+    /// Drops what was read for a piece from the page cache.
+    func dropCached(_ piece: ReadPiece) {
         host_drop_cached(
-            files.descriptors[range.fileIndex], range.start, UInt64(range.byteCount))
+            files.descriptors[Int(piece.fileIndex)], piece.offset, UInt64(piece.length))
     }
 
     /// Waits for `count` reads that nobody will look at. False if they cannot be waited for,

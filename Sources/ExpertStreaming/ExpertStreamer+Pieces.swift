@@ -50,7 +50,7 @@ extension ExpertStreamer {
     mutating func move(wait: Int) {
         var pushed: UInt64 = 0
         if failure == nil {
-            while inFlight < disk.depth, inFlightBytes < Self.windowBytes,
+            while inFlight < disk.depth, inFlightBytes < disk.windowBytes,
                 hasPiecesWaiting
             {
                 let tag: Int
@@ -113,9 +113,13 @@ extension ExpertStreamer {
             return
         }
         counters.bytesRead += UInt64(completion.result)
+        if disk.leaderDropsCached { disk.dropCached(pieces[tag]) }
         if completion.result >= Int64(pieces[tag].needed) {
             missingPieces[slot] -= 1
-            if missingPieces[slot] == 0 { land(slot: slot) }
+            if missingPieces[slot] == 0 {
+                ready[readyTail] = indexOfSlot[slot]
+                readyTail += 1
+            }
             return
         }
         guard completion.result > 0 else {
@@ -126,21 +130,6 @@ extension ExpertStreamer {
         let progress = UInt32(completion.result) / UInt32(plan.alignment) * UInt32(plan.alignment)
         pieces[tag].advance(by: progress)
         if !pushAgain(tag, afterProgress: progress > 0) { fail(pieces[tag], error: 5) }
-    }
-
-    /// An expert is complete.
-    private mutating func land(slot: Int) {
-        ready[readyTail] = indexOfSlot[slot]
-        readyTail += 1
-        guard disk.leaderDropsCached else { return }
-        let expertIndex = cache.expertIndex(slot: slot)
-        var part = 0
-        while part < layout.partsPerExpert {
-            let range = layout.range(
-                expertIndex: expertIndex, part: part, alignment: plan.alignment)
-            disk.dropCached(range)
-            part = range.nextPart
-        }
     }
 
     /// Queues a piece once more. False if it was tried too often; true without doing so if nobody

@@ -196,15 +196,6 @@ public struct ExpertStreamer: ~Copyable {
         return samples
     }
 
-    /// Bytes in flight at which further pieces wait.
-    ///
-    /// Disks serve what they are given side by side, so everything at once means that no expert
-    /// lands before the last one. Eight misses of 3 MiB, 0.5 ms of computing each, on a disk of 3.4
-    /// GB/s: with 24 MiB in flight the first lands after 9 ms and the layer runs at 1.6 GB/s, with
-    /// 8 MiB after 3 ms and at 2.0 GB/s; reading alone is equally fast from 8 MiB up, and 10 %
-    /// slower with 4 MiB.
-    static let windowBytes = 8 << 20
-
     /// Reads that may be in flight: all of one token's misses of a layer if the experts are small,
     /// and as many as the window holds if they are large.
     private static func depth(layout: ExpertLayout, plan: StreamingPlan, active: Int) -> Int {

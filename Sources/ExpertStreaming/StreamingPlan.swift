@@ -34,7 +34,8 @@ public struct StreamingPlan: Sendable, Equatable {
     public let needs: CacheNeeds
     /// Memory for slots; at most what was asked for.
     public let arenaBytes: Int
-    /// What comes on top: tables, read queue, and the kernel's page tables and pins for the slots.
+    /// What comes on top: tables, read queue, what reads through the page cache leave there for a
+    /// moment, and the kernel's page tables and pins for the slots.
     public let fixedBytes: Int
 
     /// Everything the streamer takes, besides the layout.
@@ -114,7 +115,7 @@ public struct StreamingPlan: Sendable, Equatable {
             layout.layerCount * layout.expertsPerLayer * 4 + slots
             * (40 + 4 * layout.partsPerExpert)
             + pieces * (MemoryLayout<ReadPiece>.stride + 8) + Self.kernelBytes(arena: arenaBytes)
-            + Self.queueBytes
+            + Self.queueBytes + min(Disk.cachedWindowBytes, arenaBytes)
     }
 
     /// Page tables (8 bytes) and the pinned page list of a registered buffer (16 bytes), per 4 KiB

@@ -48,7 +48,7 @@ private let eagain: Int64 = -11
     @Test func moreThanTheDiskIsGivenAtOnceFollows() throws {
         // 4 experts of 3 x 2 MB are three times the window.
         var scene = try Scene(bytes: 2_000_000, experts: 6, slots: 4)
-        let window = ExpertStreamer.windowBytes
+        let window = Disk.directWindowBytes
         var most = 0
         scene.disk.outcome = { [disk = scene.disk] _, piece in
             most = max(most, (disk.inFlight + 1) * ReadPiece.largestBytes)

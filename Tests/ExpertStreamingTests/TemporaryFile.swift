@@ -7,7 +7,7 @@ final class TemporaryFile {
     let bytes: [UInt8]
 
     /// - Parameter directory: where to put it; the default is on a disk nearly everywhere.
-    init(byteCount: Int, seed: UInt64 = 1, directory: String = "/var/tmp") throws {
+    init(byteCount: Int, seed: UInt64 = 1, directory: String = onDisk) throws {
         var generator = SplitMix(seed: seed)
         var bytes = [UInt8](repeating: 7, count: byteCount)
         unsafe bytes.withUnsafeMutableBytes { buffer in
@@ -81,6 +81,9 @@ final class TemporaryFile {
         }
     }
 }
+
+/// A directory that is on a disk nearly everywhere, unlike that of very short-lived files.
+let onDisk = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? "/var/tmp"
 
 /// Whether files can be put into a directory.
 func isWritable(_ directory: String) -> Bool {
