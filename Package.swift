@@ -68,7 +68,10 @@ let package = Package(
             name: "TokenizationTests", dependencies: ["Tokenization", "ModelFormats"],
             swiftSettings: swiftSettings),
         .testTarget(
-            name: "ExpertStreamingTests", dependencies: ["ExpertStreaming", "CHost"],
+            name: "ExpertStreamingTests", dependencies: ["ExpertStreaming", "CAllocationCounter", "CHost"],
             swiftSettings: swiftSettings),
+
+        // Replaces malloc by one that counts, in the test binary only.
+        .target(name: "CAllocationCounter", path: "Tests/Support/CAllocationCounter"),
     ]
 )

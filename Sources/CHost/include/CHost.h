@@ -30,4 +30,82 @@ void host_relax(void);
 // Nanoseconds of the monotonic clock.
 uint64_t host_nanoseconds(void);
 
+// Files --------------------------------------------------------------------------------------------
+
+// Opens a regular file for reading, past the page cache if `direct`. Returns a descriptor or a negative errno
+// value; -EISDIR for anything that is not a regular file.
+int host_open_file(const char *path, int direct);
+void host_close_file(int descriptor);
+
+// Size in bytes, or a negative errno value.
+int64_t host_file_size(int descriptor);
+
+// The alignment that offsets and lengths of direct reads need, as the file system states it (STATX_DIOALIGN,
+// Linux 6.1): 0 if it does not say.
+uint32_t host_direct_alignment(int descriptor);
+
+// One pread: the bytes read, or a negative errno value.
+int64_t host_read(int descriptor, void *into, size_t length, uint64_t offset);
+
+// Reads a small text file (of /proc, /sys) from its start. Returns the bytes read or a negative errno value.
+int64_t host_read_text(const char *path, char *into, size_t capacity);
+
+// Drops the pages of a range from the page cache, if nobody else uses them.
+void host_drop_cached(int descriptor, uint64_t offset, uint64_t length);
+
+// Tells the kernel not to read ahead of this descriptor's reads.
+void host_expect_random_reads(int descriptor);
+
+// Bytes of a range that are in the page cache, or -1 where the kernel will not say.
+int64_t host_cached_bytes(int descriptor, uint64_t offset, uint64_t length);
+
+// Reader threads -----------------------------------------------------------------------------------
+//
+// The stand-in for io_uring where that is refused: a few threads that pread. One producer pushes jobs and reaps
+// completions; no job allocates or takes a lock.
+
+typedef struct host_readers host_readers;
+
+typedef struct {
+    uint64_t tag;
+    int64_t result;  // bytes read, or a negative errno value
+} host_completion;
+
+// `capacity` jobs may be pushed and not yet reaped; it is rounded up to a power of two. With `drop_cached`
+// the pages of each read are dropped from the page cache after it. NULL: *error is an errno value.
+host_readers *host_readers_create(uint32_t threads, uint32_t capacity, int drop_cached, int *error);
+// Ends the threads, after the reads that are in their hands; jobs not yet begun are forgotten.
+void host_readers_destroy(host_readers *);
+
+void host_readers_push(host_readers *, int descriptor, void *into, uint32_t length, uint64_t offset, uint64_t tag);
+void host_readers_submit(host_readers *);
+// Takes completions, waiting until there is one if `wait`. Returns how many.
+uint32_t host_readers_reap(host_readers *, int wait, host_completion *out, uint32_t capacity);
+
+// Memory -------------------------------------------------------------------------------------------
+
+size_t host_page_bytes(void);
+
+// Anonymous memory, not yet backed. With `huge` it starts on a 2 MiB boundary and asks for huge pages. NULL: *error
+// is an errno value.
+void *host_map_memory(size_t bytes, int huge, int *error);
+void host_unmap_memory(void *base, size_t bytes);
+
+// Places memory on the NUMA node of the calling thread. Returns the node, or -1 if there is only one (or no
+// NUMA support): then nothing is done.
+int host_bind_to_local_node(void *base, size_t bytes);
+
+// Backs memory with pages now. Returns 0 or an errno value.
+int host_populate_memory(void *base, size_t bytes);
+
+// Keeps memory from being swapped out. Returns 0 or an errno value (ENOMEM, EPERM: RLIMIT_MEMLOCK).
+int host_lock_memory(void *base, size_t bytes);
+
+// RLIMIT_MEMLOCK in bytes; UINT64_MAX for no limit.
+uint64_t host_memory_lock_limit(void);
+
+// Versions of the libraries in use; empty if unknown. libnuma tells only the version in its file name.
+const char *host_zstd_version(void);
+const char *host_numa_version(void);
+
 #endif

@@ -1,0 +1,213 @@
+private import CHost
+private import CRing
+
+/// Brings a model's experts from disk into a fixed amount of memory, and keeps the ones used last.
+///
+/// One layer at a time: `acquire` leases the experts that are in memory and sends the reads of all
+/// others at once; `next` hands them out as they are there; `release` ends the leases.
+///
+///     var streamer = try ExpertStreamer(
+///         layout: layout, paths: ["model.gguf"], cacheBytes: 512 << 20, activeExpertsPerToken: 4)
+///     let chosen: [Int32] = [3, 17, 42, 64]  // by the router
+///     chosen.withUnsafeBufferPointer {
+///         streamer.acquire(layer: 0, experts: $0.baseAddress!, count: $0.count)
+///     }
+///     var index = streamer.next(wait: true)
+///     while index >= 0 {
+///         compute(expert: chosen[index], gate: streamer.address(index: index, part: 0))
+///         index = streamer.next(wait: true)
+///     }
+///     streamer.release()
+///     if let failure = streamer.takeFailure() { throw failure }
+///
+/// It knows layers, experts and bytes, nothing of transformers. It belongs to one thread, the
+/// leader: the one that first acquires. After `init` it allocates nothing, takes no lock and grows
+/// no more.
+///
+///     disk --pieces--> slot (idle -> leased -> idle)      ExpertCache: which slot
+///            Disk                                         SlotArena:   where in memory
+public struct ExpertStreamer: ~Copyable {
+    public let layout: ExpertLayout
+    public let plan: StreamingPlan
+    /// The way of reading in use.
+    public let mode: IOMode
+    /// The mode in words, with why no better one is in use: for logs and summaries.
+    public let modeReason: String
+    /// The failure that made `next` return -2; until it is taken, or the next `acquire`.
+    public internal(set) var failure: StreamingError?
+
+    let paths: [String]
+    var cache: ExpertCache
+    var arena: SlotArena
+    var disk: Disk
+
+    /// Byte in its slot where a part starts, by slot and part.
+    var partPlaces: FlatArray<UInt32>
+    /// Pieces of a slot's expert that have not arrived, by slot. Stays above zero when one fails.
+    var missingPieces: FlatArray<Int32>
+    /// Index in the acquired set, by slot.
+    var indexOfSlot: FlatArray<Int32>
+
+    /// The acquired set: slots by index, and the indices in the order in which they are there.
+    var setCount = 0
+    var setSlots: FlatArray<Int32>
+    var ready: FlatArray<Int32>
+    var readyHead = 0
+    var readyTail = 0
+
+    /// The set's pieces: pushed ones first; those below `retryCount` in `retries` must be pushed
+    /// again.
+    var pieces: FlatArray<ReadPiece>
+    var pieceCount = 0
+    var nextPiece = 0
+    var retries: FlatArray<Int32>
+    var retryCount = 0
+    var inFlight = 0
+    var inFlightBytes = 0
+    /// The set is being released: nothing is sent again.
+    var isReleasing = false
+
+    var counters = ExpertStreamerStatistics()
+
+    // MARK: Planning
+
+    /// Alignment in bytes that direct reads of these files need; what `plan` wants to know.
+    ///
+    /// - Throws: `unusableFile` for a file that cannot be opened.
+    public static func alignment(paths: [String]) throws(StreamingError) -> Int {
+        var files = OpenFiles(count: paths.count)
+        if let failure = files.open(paths: paths, direct: false) {
+            throw StreamingError(
+                .unusableFile,
+                "\(paths[failure.index]): cannot be opened (\(errnoText(failure.error)))")
+        }
+        return files.directAlignment()
+    }
+
+    /// What a cache of `cacheBytes` would hold and take, without allocating it.
+    ///
+    /// - Parameters:
+    ///   - alignment: as `alignment(paths:)` tells it.
+    ///   - activeExpertsPerToken: experts that a token uses in each layer.
+    ///   - cacheBytes: memory for slots; the plan uses at most that.
+    /// - Throws: `cacheTooSmall` with the size that would do.
+    public static func plan(
+        layout: ExpertLayout, alignment: Int, activeExpertsPerToken: Int, cacheBytes: Int
+    ) throws(StreamingError) -> StreamingPlan {
+        try StreamingPlan(
+            layout: layout, alignment: alignment, active: activeExpertsPerToken,
+            cacheBytes: cacheBytes)
+    }
+
+    /// The cache sizes that matter for a model: floor, active set, everything.
+    public static func needs(
+        layout: ExpertLayout, alignment: Int, activeExpertsPerToken: Int
+    ) -> CacheNeeds {
+        guard
+            let plan = try? StreamingPlan(
+                layout: layout, alignment: alignment, active: activeExpertsPerToken,
+                cacheBytes: .max)
+        else { preconditionFailure("an unlimited cache is never too small") }
+        return plan.needs
+    }
+
+    // MARK: Making one
+
+    /// Allocates the cache, opens the files and finds a way of reading that works.
+    ///
+    /// - Parameters:
+    ///   - paths: the files that the layout's extents name by index.
+    ///   - cacheBytes: memory for slots; `plan` tells what else is taken.
+    ///   - activeExpertsPerToken: experts that a token uses in each layer; the queue is made deep
+    ///     enough for their reads.
+    ///   - io: the way of reading; nil for the best that works.
+    /// - Throws: `cacheTooSmall`, `outOfMemory`, `unusableFile`, or `modeRefused` for a mode that
+    ///   was asked for and does not work.
+    public init(
+        layout: ExpertLayout, paths: [String], cacheBytes: Int, activeExpertsPerToken: Int,
+        io: IOMode? = nil
+    ) throws(StreamingError) {
+        try self.init(
+            layout: layout, paths: paths, cacheBytes: cacheBytes,
+            activeExpertsPerToken: activeExpertsPerToken, io: io, refusals: DiskLadder.Refusals(),
+            simulated: nil)
+    }
+
+    /// As above, with conditions and a disk for tests.
+    init(
+        layout: ExpertLayout, paths: [String], cacheBytes: Int, activeExpertsPerToken: Int,
+        io: IOMode? = nil, refusals: DiskLadder.Refusals = DiskLadder.Refusals(),
+        simulated: SimulatedDisk?
+    ) throws(StreamingError) {
+        guard paths.count == layout.fileSizes.count else {
+            throw StreamingError(
+                .invalidLayout, "\(paths.count) paths given for \(layout.fileSizes.count) files")
+        }
+        let alignment = try Self.alignment(paths: paths)
+        let plan = try StreamingPlan(
+            layout: layout, alignment: alignment, active: activeExpertsPerToken,
+            cacheBytes: cacheBytes)
+
+        let ladder = DiskLadder(
+            paths: paths, samples: Self.samples(layout, alignment: alignment), refusals: refusals)
+        let choice = try ladder.choose(io)
+        try choice.files.checkSizes(layout.fileSizes, paths: paths)
+        var arena = SlotArena(plan: plan)
+        try arena.map(plan: plan)
+
+        let opened = try DiskOpener(
+            plan: plan,
+            depth: Self.depth(layout: layout, plan: plan, active: activeExpertsPerToken),
+            refusals: refusals
+        ).open(choice, forced: io != nil, arena: arena, simulated: simulated)
+        mode = opened.mode
+        modeReason = opened.reason
+        disk = opened.disk
+        let slots = plan.slotCount
+        let setCapacity = min(
+            layout.expertsPerLayer, plan.classes.reduce(0) { max($0, $1.slotCount) })
+        let pieceCapacity = StreamingPlan.pieceCapacity(layout: layout, classes: plan.classes)
+        cache = ExpertCache(
+            plan: plan, layerCount: layout.layerCount, expertsPerLayer: layout.expertsPerLayer)
+        partPlaces = FlatArray(repeating: 0, count: slots * layout.partsPerExpert)
+        missingPieces = FlatArray(repeating: 0, count: slots)
+        indexOfSlot = FlatArray(repeating: -1, count: slots)
+        setSlots = FlatArray(repeating: -1, count: setCapacity)
+        ready = FlatArray(repeating: -1, count: setCapacity)
+        let blank = unsafe ReadPiece(
+            address: arena.address(slot: 0), offset: 0, length: 0, needed: 0, fileIndex: 0, slot: 0,
+            chunk: 0, attempts: 0)
+        pieces = FlatArray(repeating: blank, count: pieceCapacity)
+        retries = FlatArray(repeating: 0, count: pieceCapacity)
+        self.arena = arena
+        self.layout = layout
+        self.plan = plan
+        self.paths = paths
+    }
+    /// A range of every file that holds weights, to try reading with.
+    private static func samples(_ layout: ExpertLayout, alignment: Int) -> [AlignedRange?] {
+        var samples = [AlignedRange?](repeating: nil, count: layout.fileSizes.count)
+        for index in 0..<layout.layerCount * layout.expertsPerLayer {
+            for part in 0..<layout.partsPerExpert {
+                let range = layout.range(expertIndex: index, part: part, alignment: alignment)
+                if samples[range.fileIndex] == nil { samples[range.fileIndex] = range }
+            }
+        }
+        return samples
+    }
+
+    /// Reads that may be in flight: all of one token's misses of a layer if the experts are small,
+    /// and as many as the window holds if they are large.
+    private static func depth(layout: ExpertLayout, plan: StreamingPlan, active: Int) -> Int {
+        let perExpert = plan.classes.reduce(0) {
+            max($0, $1.slotBytes / ReadPiece.largestBytes + layout.partsPerExpert)
+        }
+        return min(max(active * perExpert, 32), 256)
+    }
+
+    deinit {
+        // Reads in flight write to the arena: wait for them. If that cannot be (the ring belongs to
+        // a thread that is gone), the arena is left mapped rather than given to somebody else.
+        if inFlight > 0, !disk.drain(inFlight) { arena.abandon() }
+    }
+}

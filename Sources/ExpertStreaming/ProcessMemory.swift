@@ -1,0 +1,32 @@
+/// How much memory this process has taken at most, as the kernel counts it.
+public struct ProcessMemory: Sendable, Equatable {
+    /// Largest resident set (VmHWM), in bytes.
+    public var residentBytes: Int
+    /// Largest figure of our control group, in bytes, with the page cache it filled; nil if there
+    /// is none that can be read. Counts every process of the group.
+    public var groupBytes: Int?
+
+    /// The peaks so far; nil without /proc.
+    public static func peak() -> ProcessMemory? {
+        guard let status = SmallFile.read("/proc/self/status"),
+            let resident = MemoryLimit.kibibytes("VmHWM", in: status)
+        else { return nil }
+        return ProcessMemory(
+            residentBytes: resident,
+            groupBytes: groupPeak(
+                cgroups: SmallFile.read("/proc/self/cgroup") ?? "",
+                mounts: SmallFile.read("/proc/self/mountinfo", limit: 1 << 20) ?? "",
+                read: { SmallFile.read($0, limit: 4096) }))
+    }
+
+    /// The peak of the innermost group that states one.
+    static func groupPeak(cgroups: String, mounts: String, read: (String) -> String?) -> Int? {
+        for directory in MemoryLimit.groupDirectories(cgroups: cgroups, mounts: mounts) {
+            for name in ["memory.peak", "memory.max_usage_in_bytes"] {
+                guard let text = read(directory.path + "/" + name) else { continue }
+                if let bytes = plainInteger(text.prefix { $0 != "\n" }) { return bytes }
+            }
+        }
+        return nil
+    }
+}

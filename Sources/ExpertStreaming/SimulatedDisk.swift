@@ -1,0 +1,58 @@
+private import CHost
+
+/// A disk for tests: the bytes are real, their manner of coming is scripted.
+///
+/// Reads wait until somebody asks for completions. Which of the waiting reads comes next, and what
+/// it comes to, is decided by two functions, so that slow, short, failing and out-of-order disks
+/// are a line each.
+final class SimulatedDisk {
+    /// What read `number` (from 0, in order of completion) comes to: bytes, or a negative errno
+    /// value. Nil: all bytes that the file has there.
+    var outcome: (_ number: Int, _ piece: ReadPiece) -> Int64? = { _, _ in nil }
+    /// Index of the waiting read that completes next.
+    var choose: (_ waiting: Int) -> Int = { _ in 0 }
+    /// Whether polling finds completions, or only waiting for them does.
+    var completesWhenPolled = true
+
+    /// Reads per submit.
+    private(set) var submits: [Int] = []
+    private var pushed = 0
+    private var waiting: [(piece: ReadPiece, tag: UInt64)] = []
+    private var number = 0
+    private var descriptors: [Int32] = []
+
+    var inFlight: Int { waiting.count }
+
+    func setFiles(_ files: borrowing OpenFiles) {
+        descriptors = (0..<files.count).map { files.descriptors[$0] }
+    }
+
+    func push(_ piece: ReadPiece, tag: UInt64) {
+        waiting.append((piece, tag))
+        pushed += 1
+    }
+
+    func submit() {
+        if pushed > 0 { submits.append(pushed) }
+        pushed = 0
+    }
+
+    /// Completes one read; nil if none is waiting.
+    func complete() -> (tag: UInt64, result: Int64)? {
+        guard !waiting.isEmpty else { return nil }
+        let (piece, tag) = waiting.remove(at: choose(waiting.count))
+        defer { number += 1 }
+        let scripted = outcome(number, piece)
+        if let scripted, scripted < 0 { return (tag, scripted) }
+        // The whole piece is read, for the sake of alignment; what a short read would not have
+        // brought is spoilt.
+        let arrived = unsafe host_read(
+            descriptors[Int(piece.fileIndex)], piece.address, Int(piece.length), piece.offset)
+        let result = min(arrived, scripted ?? arrived)
+        if result >= 0 {
+            unsafe (piece.address + Int(result)).initializeMemory(
+                as: UInt8.self, repeating: 0xEE, count: Int(piece.length) - Int(result))
+        }
+        return (tag, result)
+    }
+}
