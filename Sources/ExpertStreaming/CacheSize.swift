@@ -2,7 +2,7 @@
 public enum CacheSize: Sendable, Equatable, CustomStringConvertible {
     /// "512M", "1.5G": that many bytes.
     case bytes(Int)
-    /// "50%": that share of all experts; 100 and more mean all.
+    /// "50%": that share of all experts; 100 and more mean all, as does the word "all".
     case percent(Double)
     /// "2x": so many times the experts that one token uses.
     case multiple(Double)
@@ -11,9 +11,13 @@ public enum CacheSize: Sendable, Equatable, CustomStringConvertible {
 
     /// Nil for text that is none of these, and for zero.
     public init?(_ text: String) {
-        let text = text.lowercased()
+        var text = text.lowercased()
+        // "50 %" is as clear as "50%".
+        if text.hasSuffix(" %") { text = text.dropLast(2) + "%" }
         if text == "auto" {
             self = .auto
+        } else if text == "all" {
+            self = .percent(100)
         } else if text.hasSuffix("%") {
             guard let percent = plainDecimal(text.dropLast()), percent > 0 else { return nil }
             self = .percent(percent)

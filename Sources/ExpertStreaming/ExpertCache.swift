@@ -30,8 +30,8 @@ struct ExpertCache: ~Copyable {
         classOfSlot = FlatArray(repeating: 0, count: slotTotal)
         slotOf = FlatArray(repeating: -1, count: layerCount * expertsPerLayer)
         owner = FlatArray(repeating: -1, count: slotTotal)
-        next = FlatArray(repeating: -1, count: slotTotal + plan.classes.count)
-        previous = FlatArray(repeating: -1, count: slotTotal + plan.classes.count)
+        var next = FlatArray<Int32>(repeating: -1, count: slotTotal + plan.classes.count)
+        var previous = FlatArray<Int32>(repeating: -1, count: slotTotal + plan.classes.count)
         for layer in 0..<layerCount { classOfLayer[layer] = Int32(plan.classOfLayer[layer]) }
         var slot = 0
         for (index, size) in plan.classes.enumerated() {
@@ -40,10 +40,12 @@ struct ExpertCache: ~Copyable {
             previous[sentinel] = Int32(sentinel)
             for _ in 0..<size.slotCount {
                 classOfSlot[slot] = Int32(index)
-                link(slot, before: sentinel)
+                Self.link(slot, before: sentinel, &next, &previous)
                 slot += 1
             }
         }
+        self.next = next
+        self.previous = previous
     }
 
     /// The slot that holds an expert, or -1.
@@ -91,6 +93,14 @@ struct ExpertCache: ~Copyable {
     }
 
     private mutating func link(_ slot: Int, before node: Int) {
+        Self.link(slot, before: node, &next, &previous)
+    }
+
+    /// Static, because Swift 6.2 lets no initializer of a noncopyable type call a mutating method.
+    private static func link(
+        _ slot: Int, before node: Int, _ next: inout FlatArray<Int32>,
+        _ previous: inout FlatArray<Int32>
+    ) {
         let before = previous[node]
         next[Int(before)] = Int32(slot)
         previous[slot] = before

@@ -160,6 +160,15 @@ public struct ExpertStreamer: ~Copyable {
             depth: Self.depth(layout: layout, plan: plan, active: activeExpertsPerToken),
             refusals: refusals
         ).open(choice, forced: io != nil, arena: arena, simulated: simulated)
+        self.init(layout: layout, paths: paths, plan: plan, arena: arena, opened: opened)
+    }
+
+    /// Puts the parts together; apart from the above, because Swift 6.2 miscounts what an
+    /// initializer of a noncopyable type has initialized when it throws.
+    private init(
+        layout: ExpertLayout, paths: [String], plan: StreamingPlan, arena: consuming SlotArena,
+        opened: consuming DiskOpener.Opened
+    ) {
         mode = opened.mode
         modeReason = opened.reason
         disk = opened.disk

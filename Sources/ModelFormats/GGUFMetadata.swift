@@ -15,6 +15,9 @@ public struct GGUFMetadata: Sendable {
     /// The file, for errors.
     let path: String
     private let header: [UInt8]
+
+    /// Bytes of the header, which stay in memory as long as the metadata do.
+    public var headerByteCount: Int { header.count }
     private let entries: [String: Entry]
 
     init(path: String, header: [UInt8], keys: [String], entries: [String: Entry]) {

@@ -41,6 +41,8 @@ import Testing
         #expect(CacheSize("50%") == .percent(50))
         #expect(CacheSize("12.5%") == .percent(12.5))
         #expect(CacheSize("100%") == .percent(100))
+        #expect(CacheSize("all") == .percent(100))
+        #expect(CacheSize("50 %") == .percent(50))
         #expect(CacheSize("2x") == .multiple(2))
         #expect(CacheSize("0.5X") == .multiple(0.5))
         #expect(CacheSize("auto") == .auto)
