@@ -1,0 +1,157 @@
+internal import Glibc
+internal import ModelFormats
+
+extension EngineState {
+    /// Points every field into the scratch, the key-value cache and the weights, and fills the
+    /// tables.
+    init(
+        model: ModelDescription, plan: MemoryPlan, arithmetic: Arithmetic, kernels: Kernels,
+        weights: borrowing ResidentWeights, scratch: UnsafeMutableRawPointer,
+        keyValues: UnsafeMutableRawPointer
+    ) {
+        let layout = plan.scratch
+        func floats(_ offset: Int) -> UnsafeMutablePointer<Float> {
+            unsafe (scratch + offset).assumingMemoryBound(to: Float.self)
+        }
+        func integers(_ offset: Int) -> UnsafeMutablePointer<Int32> {
+            unsafe (scratch + offset).assumingMemoryBound(to: Int32.self)
+        }
+        func rows(_ rows: ScratchLayout.Rows) -> Activations {
+            unsafe Activations(
+                floats: floats(rows.floats), a32: rows.a32.map { unsafe scratch + $0 },
+                a256: rows.a256.map { unsafe scratch + $0 }, length: rows.length,
+                a32Stride: rows.a32Stride, a256Stride: rows.a256Stride)
+        }
+        unsafe self.kernels = kernels
+        unsafe layers = (scratch + layout.layers).bindMemory(
+            to: LayerState.self, capacity: model.layerCount)
+        unsafe tokenEmbedding = weights.matrix(model.tokenEmbedding, arithmetic)
+        unsafe output = weights.matrix(model.output ?? model.tokenEmbedding, arithmetic)
+        unsafe outputNorm = weights.vector(model.outputNorm)
+        unsafe ids = integers(layout.ids)
+        unsafe hidden = floats(layout.hidden)
+        unsafe normed = rows(layout.normed)
+        unsafe query = floats(layout.query)
+        unsafe key = floats(layout.key)
+        unsafe value = floats(layout.value)
+        unsafe mixed = rows(layout.mixed)
+        unsafe projected = floats(layout.projected)
+        unsafe routerLogits = floats(layout.routerLogits)
+        unsafe chosen = integers(layout.chosen)
+        unsafe gateWeights = floats(layout.gateWeights)
+        unsafe pairOfChoice = integers(layout.pairOfChoice)
+        unsafe tokenOfPair = integers(layout.tokenOfPair)
+        unsafe firstPair = integers(layout.firstPair)
+        unsafe distinct = integers(layout.distinct)
+        unsafe ready = (scratch + layout.ready).bindMemory(
+            to: ReadyExpert.self, capacity: model.expertCount)
+        unsafe gathered = rows(layout.gathered)
+        unsafe gateRows = floats(layout.gateRows)
+        unsafe expertHidden = rows(layout.expertHidden)
+        unsafe expertOutput = floats(layout.expertOutput)
+        unsafe logits = floats(layout.logits)
+        unsafe scores = floats(layout.scores)
+        unsafe rowBuffers = floats(layout.rowBuffers)
+        unsafe cosine = floats(layout.cosine)
+        unsafe sine = floats(layout.sine)
+        unsafe keyCache = keyValues
+        unsafe valueCache = keyValues + plan.keyValueBytes / 2
+        unsafe rowBufferLength = layout.rowBufferLength
+        unsafe embeddingLength = model.embeddingLength
+        unsafe headCount = model.headCount
+        unsafe keyValueHeadCount = model.keyValueHeadCount
+        unsafe headSize = model.headSize
+        unsafe rotaryPairs = model.rotary.dimensionCount / 2
+        unsafe rotatesNeighbours = model.architecture.rotatesNeighbours
+        unsafe projectionNorm = model.architecture.projectionNorm
+        unsafe normEpsilon = model.normEpsilon
+        unsafe expertCount = model.expertCount
+        unsafe expertsPerToken = model.expertsPerToken
+        unsafe expertWidth = model.expertWidth
+        unsafe normalisesGateWeights = model.normalisesGateWeights
+        unsafe keyValueIsFloat = arithmetic == .f32
+        unsafe contextCapacity = plan.context
+        for (index, layer) in model.layers.enumerated() {
+            let experts = unsafe layer.parts.map { part in
+                unsafe Matrix(
+                    // Set when an expert is leased.
+                    weights: UnsafeRawPointer(scratch), rows: part.rows, columns: part.columns,
+                    rowBytes: part.format.byteCount(elements: part.columns), format: part.format,
+                    path: MatrixPath(format: part.format, arithmetic: arithmetic))
+            }
+            unsafe (layers + index).initialize(
+                to: LayerState(
+                    attentionNorm: weights.vector(layer.attentionNorm),
+                    query: weights.matrix(layer.query, arithmetic),
+                    key: weights.matrix(layer.key, arithmetic),
+                    value: weights.matrix(layer.value, arithmetic),
+                    attentionOutput: weights.matrix(layer.attentionOutput, arithmetic),
+                    queryNorm: layer.queryNorm.map { unsafe weights.vector($0) },
+                    keyNorm: layer.keyNorm.map { unsafe weights.vector($0) },
+                    expertNorm: weights.vector(layer.expertNorm),
+                    router: weights.matrix(layer.router, arithmetic),
+                    gate: experts[0], up: experts[1], down: experts[2]))
+        }
+        unsafe fillRotaryTables(model, weights)
+    }
+
+    private func fillRotaryTables(_ model: ModelDescription, _ weights: borrowing ResidentWeights) {
+        let divisors = model.rotaryDivisors.map { tensor in
+            unsafe Array(
+                UnsafeBufferPointer(start: weights.vector(tensor), count: tensor.elementCount))
+        }
+        let (angles, magnitude) = model.rotary.angles(divisors: divisors ?? [])
+        for position in unsafe 0..<contextCapacity {
+            for pair in unsafe 0..<rotaryPairs {
+                let angle = Double(position) * angles[pair]
+                unsafe cosine[position * rotaryPairs + pair] = Float(cos(angle) * magnitude)
+                unsafe sine[position * rotaryPairs + pair] = Float(sin(angle) * magnitude)
+            }
+        }
+    }
+
+    /// Sorts the chunk's (token, rank) choices by expert: `distinct` lists the experts in use, and
+    /// the pairs of expert e are `firstPair[e]` ..< `firstPair[e + 1]`.
+    ///
+    /// One token's experts are listed by rank; those of many by number.
+    mutating func groupByExpert() {
+        let choices = unsafe tokens * expertsPerToken
+        for expert in unsafe 0...expertCount { unsafe firstPair[expert] = 0 }
+        for choice in 0..<choices { unsafe firstPair[Int(chosen[choice]) + 1] += 1 }
+        for expert in unsafe 0..<expertCount { unsafe firstPair[expert + 1] += firstPair[expert] }
+        // Filling moves each start to the next expert's; moving them back restores the table.
+        for choice in 0..<choices {
+            let expert = unsafe Int(chosen[choice])
+            let pair = unsafe firstPair[expert]
+            unsafe firstPair[expert] = pair + 1
+            unsafe pairOfChoice[choice] = pair
+            unsafe tokenOfPair[Int(pair)] = Int32(choice / expertsPerToken)
+        }
+        for expert in unsafe stride(from: expertCount, to: 0, by: -1) {
+            unsafe firstPair[expert] = firstPair[expert - 1]
+        }
+        unsafe firstPair[0] = 0
+        unsafe distinctCount = 0
+        if unsafe tokens == 1 {
+            for rank in unsafe 0..<expertsPerToken { unsafe distinct[rank] = chosen[rank] }
+            unsafe distinctCount = unsafe expertsPerToken
+            return
+        }
+        for expert in unsafe 0..<expertCount where unsafe firstPair[expert + 1] > firstPair[expert]
+        {
+            unsafe distinct[distinctCount] = Int32(expert)
+            unsafe distinctCount += 1
+        }
+    }
+
+    /// Lists a leased expert for the next round of expert stages.
+    mutating func addReady(
+        expert: Int, gate: UnsafeRawPointer, up: UnsafeRawPointer, down: UnsafeRawPointer
+    ) {
+        let first = unsafe Int(firstPair[expert])
+        unsafe ready[readyCount] = ReadyExpert(
+            gate: gate, up: up, down: down, firstPair: first,
+            pairCount: Int(firstPair[expert + 1]) - first)
+        unsafe readyCount += 1
+    }
+}

@@ -1,0 +1,107 @@
+internal import CKernels
+
+/// Everything a compute thread needs, as plain pointers and numbers: shared by reference with all
+/// workers, written by the leader between stages only. Nothing here is reference counted, so a
+/// stage retains nothing.
+///
+/// Shapes are (rows, columns), row-major; T is the tokens of the running chunk, P = T x k the pairs
+/// of a token and one of its experts, sorted by expert.
+@unsafe struct EngineState {
+    var kernels: Kernels
+
+    // Model
+    var embeddingLength = 0
+    var headCount = 0
+    var keyValueHeadCount = 0
+    var headSize = 0
+    var rotaryPairs = 0
+    var rotatesNeighbours = false
+    var projectionNorm = Architecture.ProjectionNorm.none
+    var normEpsilon: Float = 0
+    var expertCount = 0
+    var expertsPerToken = 0
+    var expertWidth = 0
+    var normalisesGateWeights = false
+    var keyValueIsFloat = false
+    var contextCapacity = 0
+    var layers: UnsafeMutablePointer<LayerState>
+    var tokenEmbedding: Matrix
+    var output: Matrix
+    var outputNorm: UnsafePointer<Float>
+
+    // The running chunk
+    var layer = 0
+    var tokens = 0
+    /// Position of the chunk's first token.
+    var position = 0
+    var ids: UnsafeMutablePointer<Int32>  // (T)
+    var hidden: UnsafeMutablePointer<Float>  // residual stream (T, embedding)
+    var normed: Activations  // (T, embedding)
+    var query: UnsafeMutablePointer<Float>  // (T, heads x head size)
+    var key: UnsafeMutablePointer<Float>  // (T, key-value heads x head size)
+    var value: UnsafeMutablePointer<Float>
+    var mixed: Activations  // attention's result (T, heads x head size)
+    var projected: UnsafeMutablePointer<Float>  // (T, embedding)
+
+    // Routing
+    var routerLogits: UnsafeMutablePointer<Float>  // (T, experts)
+    var chosen: UnsafeMutablePointer<Int32>  // (T, k)
+    var gateWeights: UnsafeMutablePointer<Float>  // (T, k)
+    var pairOfChoice: UnsafeMutablePointer<Int32>  // (T, k)
+    var tokenOfPair: UnsafeMutablePointer<Int32>  // (P)
+    var firstPair: UnsafeMutablePointer<Int32>  // (experts + 1)
+    /// Experts in use: (experts), or (k) for one token.
+    var distinct: UnsafeMutablePointer<Int32>
+    var distinctCount = 0
+    var ready: UnsafeMutablePointer<ReadyExpert>
+    var readyCount = 0
+
+    // Expert arithmetic
+    var gathered: Activations  // (P, embedding); unused for one token
+    var gateRows: UnsafeMutablePointer<Float>  // (P, expert width)
+    var expertHidden: Activations  // (P, expert width); up first, then silu(gate) * up
+    var expertOutput: UnsafeMutablePointer<Float>  // (P, embedding)
+
+    // Head
+    var logits: UnsafeMutablePointer<Float>  // (head rows, vocabulary)
+    var headTokens = 0
+    var headFirstToken = 0
+
+    // Per worker
+    var scores: UnsafeMutablePointer<Float>  // (workers, context)
+    var rowBuffers: UnsafeMutablePointer<Float>  // (workers, longest row)
+    var rowBufferLength = 0
+
+    // Tables
+    var cosine: UnsafeMutablePointer<Float>  // (context, rotary pairs)
+    var sine: UnsafeMutablePointer<Float>
+    /// (layers, key-value heads, context, head size), f16 or f32
+    var keyCache: UnsafeMutableRawPointer
+    var valueCache: UnsafeMutableRawPointer
+}
+
+/// The resident weights of one layer.
+@unsafe struct LayerState {
+    var attentionNorm: UnsafePointer<Float>
+    var query: Matrix
+    var key: Matrix
+    var value: Matrix
+    var attentionOutput: Matrix
+    var queryNorm: UnsafePointer<Float>?
+    var keyNorm: UnsafePointer<Float>?
+    var expertNorm: UnsafePointer<Float>
+    var router: Matrix
+    /// The three expert matrices; `weights` is set per expert when it is leased.
+    var gate: Matrix
+    var up: Matrix
+    var down: Matrix
+}
+
+/// A leased expert and the pairs it computes.
+@unsafe struct ReadyExpert {
+    var gate: UnsafeRawPointer
+    var up: UnsafeRawPointer
+    var down: UnsafeRawPointer
+    var firstPair: Int
+    var pairCount: Int
+}

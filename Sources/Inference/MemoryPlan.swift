@@ -1,0 +1,185 @@
+public import ExpertStreaming
+internal import CHost
+internal import ModelFormats
+
+/// What an engine will take, worked out before any of it is allocated.
+///
+/// ```
+///   budget >= resident weights + key-value cache + scratch + expert cache (slots and tables) + process
+/// ```
+/// The floor is the same sum with the smallest expert cache that works. A budget below the floor is
+/// refused; the expert cache never takes more than the budget leaves.
+public struct MemoryPlan: Sendable {
+    /// The ceiling, and where it comes from.
+    public let budgetBytes: Int
+    public let budgetSource: String
+    /// Weights that every token needs.
+    public let residentBytes: Int
+    public let keyValueBytes: Int
+    /// Working buffers, logits and rotary tables.
+    public let scratchBytes: Int
+    /// The program itself: code, header, vocabulary, sampler, thread stacks, page tables of the
+    /// resident part.
+    public let processBytes: Int
+    /// The expert cache.
+    public let streaming: StreamingPlan
+    /// Positions of the key-value cache.
+    public let context: Int
+    public let threads: Int
+
+    public var cacheBytes: Int { streaming.arenaBytes }
+    public var totalBytes: Int { fixedBytes + streaming.totalBytes }
+    /// The smallest budget that works.
+    public let floorBytes: Int
+    private let fixedBytes: Int
+    let cpus: [Int32]
+    let chunk: Int
+    let headRows: Int
+    let layout: ExpertLayout
+    let scratch: ScratchLayout
+    /// What the streamer is asked for; it makes the same plan of it.
+    let cacheRequestBytes: Int
+
+    /// Plans `model` under `options`; allocates nothing that lasts.
+    ///
+    /// - Throws: `EngineError` naming the shortfall and the figure that would do; `StreamingError`
+    ///   where the model's disk refuses even to be asked.
+    public init(model: ModelDescription, options: EngineOptions) throws {
+        let cpus = MemoryPlan.allowedProcessors()
+        self.cpus = cpus
+        threads = try MemoryPlan.checked("--threads", options.threads ?? cpus.count, 1...256)
+        context = try MemoryPlan.checked(
+            "--ctx", options.context ?? min(model.contextLength, EngineOptions.defaultContext),
+            1...model.contextLength)
+        chunk = min(try MemoryPlan.checked("--chunk", options.chunk, 1...4096), context)
+        headRows = min(options.headRows, chunk)
+        let layout = try ExpertLayout(model: model)
+        self.layout = layout
+        scratch = ScratchLayout(
+            model: model, arithmetic: options.arithmetic, chunk: chunk,
+            headRows: headRows, context: context, workers: threads)
+
+        residentBytes = ResidentWeights.byteCount(of: model)
+        scratchBytes = scratch.byteCount
+        let elementBytes = options.arithmetic == .f32 ? 4 : 2
+        let positions = model.layerCount * model.keyValueHeadCount * model.headSize
+        // Each factor is bounded by a tensor's shape; the product of them may still not fit.
+        let (rows, tooLong) = positions.multipliedReportingOverflow(by: context * 2 * elementBytes)
+        guard !tooLong else {
+            throw EngineError("a key-value cache for \(context) positions is absurd")
+        }
+        keyValueBytes = rows
+        let held = residentBytes + keyValueBytes + scratchBytes
+        processBytes =
+            MemoryPlan.programBytes + model.file.metadata.headerByteCount * 3 + model
+            .vocabularyCount * 48
+            + model.layerCount * model.expertCount * 128 + threads * 256 * 1024 + held / 512
+        fixedBytes = held + processBytes
+
+        let limit = MemoryLimit.available()
+        budgetBytes = options.memoryBytes ?? limit.bytes
+        budgetSource = options.memoryBytes == nil ? limit.explanation : "--memory"
+        let alignment = try ExpertStreamer.alignment(paths: model.file.paths)
+        func plan(_ cacheBytes: Int) throws(StreamingError) -> StreamingPlan {
+            try ExpertStreamer.plan(
+                layout: layout, alignment: alignment, activeExpertsPerToken: model.expertsPerToken,
+                cacheBytes: cacheBytes)
+        }
+        let needs = ExpertStreamer.needs(
+            layout: layout, alignment: alignment, activeExpertsPerToken: model.expertsPerToken)
+        let smallest = try plan(needs.floorBytes)
+        floorBytes = fixedBytes + smallest.totalBytes
+        guard budgetBytes >= floorBytes else {
+            throw EngineError(
+                "\(model.name) needs at least \(MemoryPlan.megabytes(floorBytes)) of memory with a context "
+                    + "of \(context), but \(budgetSource) allows "
+                    + "\(ByteSize(bytes: budgetBytes)): \(ByteSize(bytes: floorBytes - budgetBytes)) short; "
+                    + "give --memory \(MemoryPlan.megabytes(floorBytes)), or lower --ctx")
+        }
+        let left = budgetBytes - fixedBytes
+        guard let asked = options.cache.bytes(for: needs) else {
+            // The tables grow with the slots, so what is left for slots is found by trying.
+            var cacheBytes = min(left, needs.fullBytes)
+            var trial = try plan(cacheBytes)
+            while trial.totalBytes > left, cacheBytes > needs.floorBytes {
+                cacheBytes = max(needs.floorBytes, cacheBytes - (trial.totalBytes - left))
+                trial = try plan(cacheBytes)
+            }
+            streaming = trial
+            cacheRequestBytes = cacheBytes
+            return
+        }
+        if asked < needs.floorBytes, case .bytes = options.cache {
+            throw EngineError(
+                "--cache \(options.cache) cannot hold the \(model.expertsPerToken) experts that a token "
+                    + "uses in one layer; give at least \(MemoryPlan.megabytes(needs.floorBytes))")
+        }
+        cacheRequestBytes = max(asked, needs.floorBytes)
+        streaming = try plan(cacheRequestBytes)
+        let total = fixedBytes + streaming.totalBytes
+        guard total <= budgetBytes else {
+            throw EngineError(
+                "--cache \(options.cache) makes \(MemoryPlan.megabytes(total)) in all, but "
+                    + "\(budgetSource) allows \(ByteSize(bytes: budgetBytes)): "
+                    + "\(ByteSize(bytes: total - budgetBytes)) short; give --memory "
+                    + "\(MemoryPlan.megabytes(total)), or --cache auto")
+        }
+    }
+
+    /// What the user should know before it runs: each one line.
+    public var warnings: [String] {
+        guard streaming.multipleOfActiveSet < 1 else { return [] }
+        return [
+            "the expert cache holds \(MemoryPlan.times(streaming.multipleOfActiveSet))x the experts that "
+                + "one token uses; below 1x an LRU cache hits almost nothing and every token waits for the "
+                + "disk; 2x needs --memory "
+                + MemoryPlan.megabytes(totalBytes + 2 * streaming.needs.activeSetBytes - cacheBytes)
+        ]
+    }
+
+    /// Code, libraries, allocator and language runtime: 13 to 19 MiB resident were measured on
+    /// x86-64, of which a memory cgroup is charged for no more.
+    private static let programBytes = 24 << 20
+
+    private static func checked(
+        _ name: String, _ value: Int, _ range: ClosedRange<Int>
+    ) throws(EngineError) -> Int {
+        guard range.contains(value) else {
+            throw EngineError(
+                "\(name) \(value) is not between \(range.lowerBound) and \(range.upperBound)")
+        }
+        return value
+    }
+
+    private static func allowedProcessors() -> [Int32] {
+        var cpus = [Int32](repeating: 0, count: 1024)
+        let count = unsafe host_allowed_cpus(&cpus, 1024)
+        return count == 0 ? [0] : Array(cpus[..<min(1024, Int(count))])
+    }
+
+    private static func megabytes(_ bytes: Int) -> String { "\((bytes + (1 << 20) - 1) >> 20)M" }
+
+    private static func times(_ factor: Double) -> String { "\((factor * 100).rounded() / 100)" }
+}
+
+extension ExpertLayout {
+    /// The experts of `model`: for each layer and expert its gate, up and down matrices.
+    init(model: ModelDescription) throws(StreamingError) {
+        var extents: [ExpertExtent] = []
+        extents.reserveCapacity(model.layerCount * model.expertCount * 3)
+        for layer in model.layers {
+            for expert in 0..<model.expertCount {
+                for part in layer.parts {
+                    let place = part.place(of: expert)
+                    extents.append(
+                        ExpertExtent(
+                            fileIndex: place.fileIndex, offset: place.offset,
+                            byteCount: part.byteCount))
+                }
+            }
+        }
+        try self.init(
+            layerCount: model.layerCount, expertsPerLayer: model.expertCount, partsPerExpert: 3,
+            extents: extents, fileSizes: model.file.fileSizes)
+    }
+}

@@ -1,0 +1,64 @@
+internal import ExpertStreaming
+internal import ModelFormats
+
+/// The weights that every token needs, in one anonymous allocation: as page cache they would be
+/// evicted by the streaming of the others.
+@safe struct ResidentWeights: ~Copyable {
+    private let base: UnsafeMutableRawPointer
+    private let byteCount: Int
+    private let offsets: [String: Int]
+
+    /// Bytes for the resident tensors of `model`, each rounded up to a cache line.
+    static func byteCount(of model: ModelDescription) -> Int {
+        model.residentTensors.reduce(0) { $0 + padded($1.byteCount) }
+    }
+
+    /// Reads them from disk, past the page cache.
+    ///
+    /// - Parameter progress: Called with the share done, 0 ... 1.
+    init(model: ModelDescription, progress: (Double) -> Void) throws {
+        byteCount = ResidentWeights.byteCount(of: model)
+        unsafe base = AnonymousMemory.allocate(byteCount)
+        var offsets: [String: Int] = [:]
+        var next = 0
+        var done = 0
+        do {
+            for (index, path) in model.file.paths.enumerated() {
+                var reader = try FileReader(path: path)
+                for tensor in model.residentTensors where tensor.fileIndex == index {
+                    try unsafe reader.read(
+                        into: base + next, offset: tensor.fileOffset, byteCount: tensor.byteCount)
+                    offsets[tensor.name] = next
+                    next += ResidentWeights.padded(tensor.byteCount)
+                    done += tensor.byteCount
+                    progress(Double(done) / Double(max(1, byteCount)))
+                }
+            }
+        } catch {
+            unsafe AnonymousMemory.free(base, byteCount)
+            throw error
+        }
+        self.offsets = offsets
+    }
+
+    deinit { unsafe AnonymousMemory.free(base, byteCount) }
+
+    /// First byte of a resident tensor.
+    borrowing func address(_ tensor: GGUFTensor) -> UnsafeRawPointer {
+        unsafe UnsafeRawPointer(base + offsets[tensor.name]!)
+    }
+
+    /// A vector, which `ModelDescription` has checked to be F32.
+    borrowing func vector(_ tensor: GGUFTensor) -> UnsafePointer<Float> {
+        unsafe address(tensor).assumingMemoryBound(to: Float.self)
+    }
+
+    borrowing func matrix(_ tensor: GGUFTensor, _ arithmetic: Arithmetic) -> Matrix {
+        unsafe Matrix(
+            weights: address(tensor), rows: tensor.shape[1], columns: tensor.shape[0],
+            rowBytes: tensor.format.byteCount(elements: tensor.shape[0]), format: tensor.format,
+            path: MatrixPath(format: tensor.format, arithmetic: arithmetic))
+    }
+
+    private static func padded(_ bytes: Int) -> Int { (bytes + 127) / 128 * 128 }
+}

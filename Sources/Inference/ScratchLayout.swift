@@ -1,0 +1,94 @@
+internal import CKernels
+internal import ModelFormats
+
+/// Where every working buffer of an engine lies in its one scratch allocation. Computed before
+/// anything is allocated, so that `plan` and the engine agree to the byte.
+struct ScratchLayout: Sendable {
+    /// The form a row of activations takes, and where its rows begin.
+    struct Rows: Sendable {
+        var floats = 0
+        var a32: Int?
+        var a256: Int?
+        var length = 0
+
+        var a32Stride: Int { sluice_a32_bytes(length) }
+        var a256Stride: Int { sluice_a256_bytes(length) }
+    }
+
+    private(set) var byteCount = 0
+
+    var layers = 0, ids = 0, hidden = 0, query = 0, key = 0, value = 0, projected = 0
+    var routerLogits = 0, chosen = 0, gateWeights = 0, pairOfChoice = 0, tokenOfPair = 0,
+        firstPair = 0
+    var distinct = 0, ready = 0, gateRows = 0, expertOutput = 0, logits = 0, scores = 0,
+        rowBuffers = 0
+    var cosine = 0, sine = 0
+    var normed = Rows(), mixed = Rows(), gathered = Rows(), expertHidden = Rows()
+    let rowBufferLength: Int
+
+    /// Buffers for chunks of `chunk` tokens, `headRows` rows of logits, `context` positions.
+    init(
+        model: ModelDescription, arithmetic: Arithmetic, chunk: Int, headRows: Int, context: Int,
+        workers: Int
+    ) {
+        let embedding = model.embeddingLength
+        let queryWidth = model.headCount * model.headSize
+        let keyWidth = model.keyValueHeadCount * model.headSize
+        let pairs = chunk * model.expertsPerToken
+        func kinds(_ formats: [BlockFormat]) -> Set<ActivationKind> {
+            Set(formats.map { MatrixPath(format: $0, arithmetic: arithmetic).input })
+        }
+        let head = (model.output ?? model.tokenEmbedding).format
+        let normedKinds = kinds(
+            [head]
+                + model.layers.flatMap { layer in
+                    [layer.query, layer.key, layer.value, layer.router].map(\.format)
+                        + layer.parts.prefix(2).map(\.format)
+                })
+        let mixedKinds = kinds(model.layers.map(\.attentionOutput.format))
+        let hiddenKinds = kinds(model.layers.map { $0.parts[2].format })
+        rowBufferLength = max(embedding, queryWidth, model.expertWidth)
+
+        layers = unsafe take(model.layerCount * MemoryLayout<LayerState>.stride)
+        ids = take(chunk * 4)
+        hidden = take(chunk * embedding * 4)
+        normed = rows(chunk, embedding, normedKinds)
+        query = take(chunk * queryWidth * 4)
+        key = take(chunk * keyWidth * 4)
+        value = take(chunk * keyWidth * 4)
+        mixed = rows(chunk, queryWidth, mixedKinds)
+        projected = take(chunk * embedding * 4)
+        routerLogits = take(chunk * model.expertCount * 4)
+        chosen = take(pairs * 4)
+        gateWeights = take(pairs * 4)
+        pairOfChoice = take(pairs * 4)
+        tokenOfPair = take(pairs * 4)
+        firstPair = take((model.expertCount + 1) * 4)
+        distinct = take(model.expertCount * 4)
+        ready = unsafe take(model.expertCount * MemoryLayout<ReadyExpert>.stride)
+        gathered = rows(chunk == 1 ? 0 : pairs, embedding, normedKinds)
+        gateRows = take(pairs * model.expertWidth * 4)
+        expertHidden = rows(pairs, model.expertWidth, hiddenKinds)
+        expertOutput = take(pairs * embedding * 4)
+        logits = take(headRows * model.vocabularyCount * 4)
+        scores = take(workers * context * 4)
+        rowBuffers = take(workers * rowBufferLength * 4)
+        cosine = take(context * (model.rotary.dimensionCount / 2) * 4)
+        sine = take(context * (model.rotary.dimensionCount / 2) * 4)
+    }
+
+    /// Sections start on cache lines of their own, so that threads writing neighbours do not meet.
+    private mutating func take(_ bytes: Int) -> Int {
+        let offset = byteCount
+        byteCount += (bytes + 127) / 128 * 128
+        return offset
+    }
+
+    private mutating func rows(_ count: Int, _ length: Int, _ kinds: Set<ActivationKind>) -> Rows {
+        var rows = Rows(length: length)
+        rows.floats = take(count * length * 4)
+        if kinds.contains(.a32) { rows.a32 = take(count * sluice_a32_bytes(length)) }
+        if kinds.contains(.a256) { rows.a256 = take(count * sluice_a256_bytes(length)) }
+        return rows
+    }
+}

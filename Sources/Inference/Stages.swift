@@ -1,0 +1,393 @@
+internal import CKernels
+internal import Quantization
+
+/// The stages of a token, in order. Between two stages all workers meet; inside one, each worker
+/// does its static share of rows, tokens or heads. One line in `Engine.forward` runs one stage.
+enum Stage: UInt32 {
+    case embed
+    case attentionInput
+    case projections
+    case rotate
+    case attention
+    case attentionOutputInput
+    case attentionOutput
+    case expertInput
+    case router
+    case choose
+    case gather
+    case gateUp
+    case activate
+    case down
+    case combine
+    case headInput
+    case head
+
+    /// Whether shares are whole tokens: for one token the leader then runs it alone, without a
+    /// meeting.
+    var dealsTokens: Bool {
+        switch self {
+        case .embed, .attentionInput, .rotate, .attentionOutputInput, .expertInput, .choose,
+            .combine,
+            .headInput:
+            true
+        default: false
+        }
+    }
+
+    /// The entry point of every worker; see `ThreadPool.Share`.
+    static let run: ThreadPool.Share = { raw, stage, worker, workers in
+        let state = unsafe raw.assumingMemoryBound(to: EngineState.self)
+        unsafe Stage(rawValue: stage)!.run(state, Int(worker), Int(workers))
+    }
+
+    private func run(_ state: UnsafeMutablePointer<EngineState>, _ worker: Int, _ workers: Int) {
+        let share = { (count: Int) -> Range<Int> in
+            (count * worker / workers)..<(count * (worker + 1) / workers)
+        }
+        switch self {
+        case .embed: unsafe state.pointee.embed(tokens: share(state.pointee.tokens))
+        case .attentionInput:
+            unsafe state.pointee.attentionInput(tokens: share(state.pointee.tokens))
+        case .projections: unsafe state.pointee.projections(worker, workers)
+        case .rotate: unsafe state.pointee.rotate(tokens: share(state.pointee.tokens))
+        case .attention:
+            unsafe state.pointee.attend(
+                tasks: share(state.pointee.tokens * state.pointee.headCount), worker)
+        case .attentionOutputInput:
+            unsafe state.pointee.quantiseMixed(tokens: share(state.pointee.tokens))
+        case .attentionOutput: unsafe state.pointee.attentionOutput(worker, workers)
+        case .expertInput: unsafe state.pointee.expertInput(tokens: share(state.pointee.tokens))
+        case .router: unsafe state.pointee.router(worker, workers)
+        case .choose: unsafe state.pointee.choose(tokens: share(state.pointee.tokens))
+        case .gather:
+            unsafe state.pointee.gather(
+                pairs: share(state.pointee.tokens * state.pointee.expertsPerToken))
+        case .gateUp: unsafe state.pointee.gateUp(worker, workers)
+        case .activate: unsafe state.pointee.activate(worker, workers)
+        case .down: unsafe state.pointee.down(worker, workers)
+        case .combine: unsafe state.pointee.combine(tokens: share(state.pointee.tokens))
+        case .headInput: unsafe state.pointee.headInput(tokens: share(state.pointee.headTokens))
+        case .head: unsafe state.pointee.head(worker, workers)
+        }
+    }
+}
+
+extension EngineState {
+    /// hidden[t] = row of the token embedding.
+    func embed(tokens: Range<Int>) {
+        for token in tokens {
+            unsafe BlockDecoder.decode(
+                tokenEmbedding.format,
+                from: tokenEmbedding.weights + Int(ids[token]) * tokenEmbedding.rowBytes,
+                elements: embeddingLength, into: hidden + token * embeddingLength)
+        }
+    }
+
+    func attentionInput(tokens: Range<Int>) {
+        unsafe norm(tokens, hidden, layers[layer].attentionNorm, into: normed)
+    }
+
+    func projections(_ worker: Int, _ workers: Int) {
+        unsafe multiply(layers[layer].query, normed, query, worker, workers)
+        unsafe multiply(layers[layer].key, normed, key, worker, workers)
+        unsafe multiply(layers[layer].value, normed, value, worker, workers)
+    }
+
+    /// Norms and turns queries and keys, and stores keys and values in the cache.
+    func rotate(tokens: Range<Int>) {
+        let queryWidth = unsafe headCount * headSize
+        let keyWidth = unsafe keyValueHeadCount * headSize
+        for token in tokens {
+            let queries = unsafe query + token * queryWidth
+            let keys = unsafe key + token * keyWidth
+            let values = unsafe value + token * keyWidth
+            if let queryNorm = unsafe layers[layer].queryNorm,
+                let keyNorm = unsafe layers[layer].keyNorm
+            {
+                let whole = unsafe projectionNorm == .wholeProjection
+                let span = unsafe kernels.table
+                for head in unsafe 0..<(whole ? 1 : headCount) {
+                    let row = unsafe queries + head * headSize
+                    unsafe span.pointee.rms_norm(
+                        row, queryNorm, UInt32(whole ? queryWidth : headSize), normEpsilon, row)
+                }
+                for head in unsafe 0..<(whole ? 1 : keyValueHeadCount) {
+                    let row = unsafe keys + head * headSize
+                    unsafe span.pointee.rms_norm(
+                        row, keyNorm, UInt32(whole ? keyWidth : headSize), normEpsilon, row)
+                }
+            }
+            let position = unsafe position + token
+            for head in unsafe 0..<headCount { unsafe turn(queries + head * headSize, position) }
+            for head in unsafe 0..<keyValueHeadCount {
+                unsafe turn(keys + head * headSize, position)
+                let place = unsafe cacheRow(head: head) + position * headSize
+                unsafe store(keys + head * headSize, keyCache, place)
+                unsafe store(values + head * headSize, valueCache, place)
+            }
+        }
+    }
+
+    /// One (token, head) task: softmax(q . K / sqrt(head size)) V over the positions up to the
+    /// token's own.
+    func attend(tasks: Range<Int>, _ worker: Int) {
+        let group = unsafe headCount / keyValueHeadCount
+        let scale = unsafe 1 / Float(headSize).squareRoot()
+        let weights = unsafe scores + worker * contextCapacity
+        let table = unsafe kernels.table
+        for task in tasks {
+            let (token, head) = unsafe (task / headCount, task % headCount)
+            let count = unsafe position + token + 1
+            let queries = unsafe query + task * headSize
+            let out = unsafe mixed.floats + task * headSize
+            let place = unsafe cacheRow(head: head / group)
+            let (size, stride) = unsafe (UInt32(headSize), headSize)
+            if unsafe keyValueIsFloat {
+                let keys = unsafe keyCache.assumingMemoryBound(to: Float.self) + place
+                let values = unsafe valueCache.assumingMemoryBound(to: Float.self) + place
+                unsafe table.pointee.scores_f32(
+                    queries, keys, stride, UInt32(count), size, scale, weights)
+                let sum = unsafe table.pointee.softmax_exp(weights, UInt32(count))
+                for index in 0..<count { unsafe weights[index] /= sum }
+                unsafe table.pointee.mix_f32(weights, values, stride, UInt32(count), size, out)
+            } else {
+                let keys = unsafe keyCache.assumingMemoryBound(to: UInt16.self) + place
+                let values = unsafe valueCache.assumingMemoryBound(to: UInt16.self) + place
+                unsafe table.pointee.scores_f16(
+                    queries, keys, stride, UInt32(count), size, scale, weights)
+                let sum = unsafe table.pointee.softmax_exp(weights, UInt32(count))
+                for index in 0..<count { unsafe weights[index] /= sum }
+                unsafe table.pointee.mix_f16(weights, values, stride, UInt32(count), size, out)
+            }
+        }
+    }
+
+    func quantiseMixed(tokens: Range<Int>) {
+        for token in tokens { unsafe mixed.quantise(token, kernels.table) }
+    }
+
+    func attentionOutput(_ worker: Int, _ workers: Int) {
+        unsafe multiply(layers[layer].attentionOutput, mixed, projected, worker, workers)
+    }
+
+    /// Adds attention's result to the residual stream and norms it for the experts.
+    func expertInput(tokens: Range<Int>) {
+        for token in tokens {
+            let place = unsafe token * embeddingLength
+            unsafe kernels.table.pointee.add_scaled(
+                projected + place, 1, UInt32(embeddingLength), hidden + place)
+        }
+        unsafe norm(tokens, hidden, layers[layer].expertNorm, into: normed)
+    }
+
+    func router(_ worker: Int, _ workers: Int) {
+        unsafe multiply(layers[layer].router, normed, routerLogits, worker, workers)
+    }
+
+    /// Softmax over all experts, then the k largest in descending order, ties to the lower index.
+    func choose(tokens: Range<Int>) {
+        for token in tokens {
+            let logits = unsafe routerLogits + token * expertCount
+            let picks = unsafe chosen + token * expertsPerToken
+            let gates = unsafe gateWeights + token * expertsPerToken
+            let sum = unsafe kernels.table.pointee.softmax_exp(logits, UInt32(expertCount))
+            var total: Float = 0
+            for rank in unsafe 0..<expertsPerToken {
+                // Starts at the first expert not yet taken, so that NaN logits still choose k
+                // experts.
+                var best = -1
+                for expert in unsafe 0..<expertCount {
+                    if unsafe taken(expert, picks, rank) { continue }
+                    if unsafe best < 0 || logits[expert] > logits[best] { best = expert }
+                }
+                unsafe picks[rank] = Int32(best)
+                unsafe gates[rank] = logits[best] / sum
+                unsafe total += gates[rank]
+            }
+            if unsafe normalisesGateWeights {
+                for rank in unsafe 0..<expertsPerToken { unsafe gates[rank] /= total }
+            }
+        }
+    }
+
+    /// Copies each pair's input beside the others of its expert.
+    func gather(pairs: Range<Int>) {
+        for pair in pairs {
+            let token = unsafe Int(tokenOfPair[pair])
+            unsafe copyRow(.float, from: normed, token, to: gathered, pair)
+            unsafe copyRow(.a32, from: normed, token, to: gathered, pair)
+            unsafe copyRow(.a256, from: normed, token, to: gathered, pair)
+        }
+    }
+
+    /// Gate and up rows of every ready expert.
+    func gateUp(_ worker: Int, _ workers: Int) {
+        let rows = unsafe share(expertWidth, worker, workers)
+        for index in unsafe 0..<readyCount {
+            let expert = unsafe ready[index]
+            let input = unsafe tokens == 1 ? normed : gathered
+            let inputRow = unsafe tokens == 1 ? 0 : expert.firstPair
+            let place = unsafe expert.firstPair * expertWidth
+            var gate = unsafe layers[layer].gate
+            unsafe gate.weights = expert.gate
+            unsafe multiplyExpert(
+                gate, rows, input, inputRow, expert.pairCount, gateRows + place, worker)
+            var up = unsafe layers[layer].up
+            unsafe up.weights = expert.up
+            unsafe multiplyExpert(
+                up, rows, input, inputRow, expert.pairCount, expertHidden.floats + place, worker)
+        }
+    }
+
+    /// silu(gate) * up for the pairs of every ready expert.
+    func activate(_ worker: Int, _ workers: Int) {
+        for index in unsafe 0..<readyCount {
+            let expert = unsafe ready[index]
+            // Pairs are dealt round, because in decode every expert has just one.
+            for pair in unsafe expert.firstPair..<(expert.firstPair + expert.pairCount)
+            where pair % workers == worker {
+                let up = unsafe expertHidden.floats + pair * expertWidth
+                unsafe kernels.table.pointee.swiglu(
+                    gateRows + pair * expertWidth, up, UInt32(expertWidth), up)
+                unsafe expertHidden.quantise(pair, kernels.table)
+            }
+        }
+    }
+
+    /// Down rows of every ready expert.
+    func down(_ worker: Int, _ workers: Int) {
+        let rows = unsafe share(embeddingLength, worker, workers)
+        for index in unsafe 0..<readyCount {
+            let expert = unsafe ready[index]
+            var down = unsafe layers[layer].down
+            unsafe down.weights = expert.down
+            unsafe multiplyExpert(
+                down, rows, expertHidden, expert.firstPair, expert.pairCount,
+                expertOutput + expert.firstPair * embeddingLength, worker)
+        }
+    }
+
+    /// hidden[t] += sum of gate weight x expert output, in order of rank: arrival order does not
+    /// matter.
+    func combine(tokens: Range<Int>) {
+        for token in tokens {
+            for rank in unsafe 0..<expertsPerToken {
+                let choice = unsafe token * expertsPerToken + rank
+                let pair = unsafe Int(pairOfChoice[choice])
+                unsafe kernels.table.pointee.add_scaled(
+                    expertOutput + pair * embeddingLength, gateWeights[choice],
+                    UInt32(embeddingLength), hidden + token * embeddingLength)
+            }
+        }
+    }
+
+    func headInput(tokens: Range<Int>) {
+        for token in tokens {
+            let source = unsafe hidden + (headFirstToken + token) * embeddingLength
+            unsafe kernels.table.pointee.rms_norm(
+                source, outputNorm, UInt32(embeddingLength), normEpsilon,
+                normed.floats + token * embeddingLength)
+            unsafe normed.quantise(token, kernels.table)
+        }
+    }
+
+    func head(_ worker: Int, _ workers: Int) {
+        let kind = unsafe output.path.input
+        unsafe output.multiply(
+            kernels, rows: share(output.rows, worker, workers), x: normed.row(kind, 0),
+            xStride: normed.strideBytes(kind), tokens: headTokens, y: logits, yStride: output.rows,
+            rowBuffer: rowBuffers + worker * rowBufferLength)
+    }
+
+    // Parts of stages
+
+    private func share(_ count: Int, _ worker: Int, _ workers: Int) -> Range<Int> {
+        (count * worker / workers)..<(count * (worker + 1) / workers)
+    }
+
+    private func norm(
+        _ tokens: Range<Int>, _ x: UnsafeMutablePointer<Float>, _ weight: UnsafePointer<Float>,
+        into target: Activations
+    ) {
+        for token in tokens {
+            unsafe kernels.table.pointee.rms_norm(
+                x + token * embeddingLength, weight, UInt32(embeddingLength), normEpsilon,
+                target.floats + token * embeddingLength)
+            unsafe target.quantise(token, kernels.table)
+        }
+    }
+
+    private func multiply(
+        _ matrix: Matrix, _ x: Activations, _ y: UnsafeMutablePointer<Float>, _ worker: Int,
+        _ workers: Int
+    ) {
+        let kind = unsafe matrix.path.input
+        unsafe matrix.multiply(
+            kernels, rows: share(matrix.rows, worker, workers), x: x.row(kind, 0),
+            xStride: x.strideBytes(kind), tokens: tokens, y: y, yStride: matrix.rows,
+            rowBuffer: rowBuffers + worker * rowBufferLength)
+    }
+
+    private func multiplyExpert(
+        _ matrix: Matrix, _ rows: Range<Int>, _ x: Activations, _ row: Int, _ tokens: Int,
+        _ y: UnsafeMutablePointer<Float>, _ worker: Int
+    ) {
+        let kind = unsafe matrix.path.input
+        unsafe matrix.multiply(
+            kernels, rows: rows, x: x.row(kind, row), xStride: x.strideBytes(kind), tokens: tokens,
+            y: y, yStride: matrix.rows, rowBuffer: rowBuffers + worker * rowBufferLength)
+    }
+
+    /// First element of a key-value head's rows in the cache.
+    private func cacheRow(head: Int) -> Int {
+        unsafe (layer * keyValueHeadCount + head) * contextCapacity * headSize
+    }
+
+    private func turn(_ x: UnsafeMutablePointer<Float>, _ position: Int) {
+        let cosines = unsafe cosine + position * rotaryPairs
+        let sines = unsafe sine + position * rotaryPairs
+        let (step, partner) = unsafe rotatesNeighbours ? (2, 1) : (1, rotaryPairs)
+        for pair in unsafe 0..<rotaryPairs {
+            let low = pair * step
+            let (a, b) = unsafe (x[low], x[low + partner])
+            unsafe x[low] = a * cosines[pair] - b * sines[pair]
+            unsafe x[low + partner] = b * cosines[pair] + a * sines[pair]
+        }
+    }
+
+    private func store(
+        _ row: UnsafeMutablePointer<Float>, _ cache: UnsafeMutableRawPointer, _ place: Int
+    ) {
+        if unsafe keyValueIsFloat {
+            let target = unsafe cache.assumingMemoryBound(to: Float.self) + place
+            unsafe target.update(from: row, count: headSize)
+        } else {
+            let target = unsafe cache.assumingMemoryBound(to: UInt16.self) + place
+            unsafe kernels.table.pointee.to_f16(row, UInt32(headSize), target)
+        }
+    }
+
+    private func taken(_ expert: Int, _ picks: UnsafeMutablePointer<Int32>, _ rank: Int) -> Bool {
+        for earlier in 0..<rank where unsafe picks[earlier] == Int32(expert) { return true }
+        return false
+    }
+
+    private func copyRow(
+        _ kind: ActivationKind, from source: Activations, _ row: Int, to target: Activations,
+        _ targetRow: Int
+    ) {
+        switch kind {
+        case .float:
+            unsafe (target.floats + targetRow * target.length).update(
+                from: source.floats + row * source.length, count: source.length)
+        case .a32:
+            guard let from = unsafe source.a32, let to = unsafe target.a32 else { return }
+            unsafe (to + targetRow * target.a32Stride).copyMemory(
+                from: from + row * source.a32Stride, byteCount: source.a32Stride)
+        case .a256:
+            guard let from = unsafe source.a256, let to = unsafe target.a256 else { return }
+            unsafe (to + targetRow * target.a256Stride).copyMemory(
+                from: from + row * source.a256Stride, byteCount: source.a256Stride)
+        }
+    }
+}

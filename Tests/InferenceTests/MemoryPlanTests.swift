@@ -1,0 +1,84 @@
+import ModelFormats
+import Testing
+
+@testable import ExpertStreaming
+@testable import Inference
+
+@Suite struct MemoryPlanTests {
+    private func plan(
+        _ name: String = "qwen3moe-k-quants", _ change: (inout EngineOptions) -> Void
+    ) throws -> MemoryPlan {
+        var options = EngineOptions()
+        options.threads = 2
+        options.context = 64
+        change(&options)
+        return try MemoryPlan(model: Fixture.model(name), options: options)
+    }
+
+    @Test(arguments: Fixture.names)
+    func aBudgetBelowTheFloorIsRefusedWithTheFigureThatWorks(name: String) throws {
+        let floor = try plan(name) { $0.memoryBytes = 512 << 20 }.floorBytes
+        let message = try #require(
+            throws: EngineError.self,
+            performing: { _ = try plan(name) { $0.memoryBytes = floor - 1 } }
+        ).description
+        // "... give --memory 31M, ..."
+        let words = message.split(whereSeparator: { " ,;".contains($0) })
+        let place = try #require(words.lastIndex(of: "--memory").map { words.index(after: $0) })
+        let size = try #require(ByteSize(String(words[place])), "\(message)")
+        #expect(size.bytes >= floor && size.bytes < floor + (1 << 20))
+        let smallest = try plan(name) { $0.memoryBytes = size.bytes }
+        #expect(smallest.totalBytes <= size.bytes)
+    }
+
+    @Test(arguments: Fixture.names)
+    func noPlanExceedsItsBudget(name: String) throws {
+        let floor = try plan(name) { $0.memoryBytes = 512 << 20 }.floorBytes
+        for extra in stride(from: 0, to: 600_000, by: 7_919) {
+            let found = try plan(name) { $0.memoryBytes = floor + extra }
+            #expect(found.totalBytes <= floor + extra)
+        }
+    }
+
+    @Test func autoTakesAllThatHelpsAndNoMore() throws {
+        let found = try plan { $0.memoryBytes = 512 << 20 }
+        #expect(found.streaming.holdsEverything)
+        #expect(found.cacheBytes == found.streaming.needs.fullBytes)
+    }
+
+    @Test func aCacheThatDoesNotFitTheBudgetIsRefused() throws {
+        let floor = try plan { $0.memoryBytes = 512 << 20 }.floorBytes
+        let error = #expect(throws: EngineError.self) {
+            try plan {
+                $0.memoryBytes = floor
+                $0.cache = .percent(100)
+            }
+        }
+        #expect(error?.description.contains("short") == true)
+    }
+
+    @Test func aCacheBelowTheActiveSetIsWarnedAbout() throws {
+        let small = try plan("qwen3moe-f32") {
+            $0.memoryBytes = 512 << 20
+            $0.cache = .multiple(0.5)
+        }
+        #expect(small.warnings.count == 1)
+        let classic = try plan("qwen3moe-f32") {
+            $0.memoryBytes = 512 << 20
+            $0.cache = .multiple(2)
+        }
+        #expect(classic.warnings.isEmpty)
+        #expect(abs(classic.streaming.multipleOfActiveSet - 2) < 0.01)
+    }
+
+    @Test func absurdOptionsAreRefusedByName() {
+        for (change, name): ((inout EngineOptions) -> Void, String) in [
+            ({ $0.context = 0 }, "--ctx"), ({ $0.context = 1 << 40 }, "--ctx"),
+            ({ $0.threads = 0 }, "--threads"), ({ $0.threads = 100_000 }, "--threads"),
+            ({ $0.chunk = 0 }, "--chunk"),
+        ] {
+            let error = #expect(throws: EngineError.self) { try plan { change(&$0) } }
+            #expect(error?.description.hasPrefix(name) == true)
+        }
+    }
+}
