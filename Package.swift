@@ -80,6 +80,12 @@ let package = Package(
             name: "InferenceTests",
             dependencies: ["Inference", "CAllocationCounter", "ExpertStreaming", "ModelFormats"],
             swiftSettings: swiftSettings),
+        .testTarget(
+            name: "GenerationTests",
+            dependencies: [
+                "ExpertStreaming", "Generation", "Inference", "ModelFormats", "Tokenization",
+            ], swiftSettings: swiftSettings),
+
         // Replaces malloc by one that counts, in the test binary only.
         .target(name: "CAllocationCounter", path: "Tests/Support/CAllocationCounter"),
     ]
