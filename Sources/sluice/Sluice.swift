@@ -1,8 +1,21 @@
 import ArgumentParser
 
+/// The command. It parses arguments, calls the rooms below, and prints; nothing is computed here.
 @main
 struct Sluice: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "sluice",
-        abstract: "Runs Mixture-of-Experts language models in less memory than they need.")
+        abstract: "Runs Mixture-of-Experts language models in less memory than they need.",
+        discussion: """
+            MODEL is a GGUF file (of a split one, any part). Without MODEL, or with the word demo, the \
+            bundled demo model is used.
+
+            Exit status: 0 done, 64 wrong usage, 65 the model file is bad, 66 a file cannot be opened, 73 nor created, \
+            74 the disk failed, 78 the memory allowed is too small.
+            """,
+        version: Versions.text,
+        subcommands: [
+            RunCommand.self, InspectCommand.self, PlanCommand.self, LogitsCommand.self,
+            TokenizeCommand.self, DetokenizeCommand.self,
+        ])
 }

@@ -1,0 +1,155 @@
+import ExpertStreaming
+import Generation
+import Inference
+
+/// What is true of an engine whatever it computed, as `--stats` writes it. Bytes, seconds, shares
+/// of 1.
+struct EngineFigures: Encodable {
+    var model: String
+    var architecture: String
+    var threads: Int
+    var instructionSet: String
+    var math: String
+    var context: Int
+    var ioMode: String
+    var ioModeReason: String
+    var memoryBudgetBytes: Int
+    var plannedBytes: Int
+    var peakMemoryBytes: Int
+    var cgroupPeakMemoryBytes: Int?
+    var cacheBytes: Int
+    var cacheSlots: Int
+    var cacheMultiple: Double
+    var hitRate: Double
+    var hits: UInt64
+    var misses: UInt64
+    var bytesRead: UInt64
+    var reads: UInt64
+    var submits: UInt64
+    var stallSeconds: Double
+
+    init(_ engine: borrowing Engine) {
+        let statistics = engine.statistics.streaming
+        model = engine.model.name
+        architecture = engine.model.architecture.rawValue
+        threads = engine.plan.threads
+        instructionSet = engine.instructionSet
+        math = engine.arithmetic.rawValue
+        context = engine.plan.context
+        ioMode = engine.ioMode.rawValue
+        ioModeReason = engine.ioModeReason
+        memoryBudgetBytes = engine.plan.budgetBytes
+        plannedBytes = engine.plan.totalBytes
+        let peak = ProcessMemory.peak()
+        peakMemoryBytes = peak?.residentBytes ?? 0
+        cgroupPeakMemoryBytes = peak?.groupBytes
+        cacheBytes = engine.plan.cacheBytes
+        cacheSlots = engine.plan.streaming.slotCount
+        cacheMultiple = engine.plan.streaming.multipleOfActiveSet
+        hitRate = statistics.hitRate
+        hits = statistics.hits
+        misses = statistics.misses
+        bytesRead = statistics.bytesRead
+        reads = statistics.reads
+        submits = statistics.submits
+        stallSeconds = Double(statistics.stallNanoseconds) / 1e9
+    }
+}
+
+/// The figures of one generation. `hitRate` and `bytesReadPerToken` are decode's; the prompt's
+/// carry `prefill`.
+struct RunFigures: Encodable {
+    var text: String?
+    var promptTokenIds: [Int32]?
+    var tokenIds: [Int32]?
+    var stopReason: String
+    var seed: UInt64
+    var promptTokens: Int
+    var generatedTokens: Int
+    var prefillSeconds: Double
+    var prefillTokensPerSecond: Double
+    var prefillHitRate: Double
+    var prefillBytesReadPerToken: Double
+    var decodeSeconds: Double
+    var decodeTokensPerSecond: Double
+    var hitRate: Double
+    var bytesReadPerToken: Double
+    var stallShare: Double
+    var attentionSeconds: Double
+    var routerSeconds: Double
+    var expertSeconds: Double
+    var headSeconds: Double
+    var peakMemoryBytes: Int
+    var ioMode: String
+    var engine: EngineFigures
+
+    init(_ result: GenerationResult, _ engine: borrowing Engine, seed: UInt64) {
+        let figures = EngineFigures(engine)
+        let decode = result.decodeStatistics
+        let prefill = result.prefillStatistics
+        let steps = Double(max(1, result.decodeSteps))
+        text = result.text
+        promptTokenIds = result.promptTokens
+        tokenIds = result.tokens
+        stopReason = result.stopReason.rawValue
+        self.seed = seed
+        promptTokens = result.promptTokens.count
+        generatedTokens = result.tokens.count
+        prefillSeconds = result.prefillSeconds
+        prefillTokensPerSecond = Double(promptTokens) / result.prefillSeconds
+        prefillHitRate = prefill.streaming.hitRate
+        prefillBytesReadPerToken = Double(prefill.streaming.bytesRead) / Double(promptTokens)
+        decodeSeconds = result.decodeSeconds
+        decodeTokensPerSecond =
+            result.decodeSteps == 0 ? 0 : Double(result.decodeSteps) / result.decodeSeconds
+        hitRate = decode.streaming.hitRate
+        bytesReadPerToken = Double(decode.streaming.bytesRead) / steps
+        stallShare =
+            result.decodeSteps == 0
+            ? 0 : Double(decode.streaming.stallNanoseconds) / 1e9 / result.decodeSeconds
+        attentionSeconds = Double(decode.attentionNanoseconds) / 1e9
+        routerSeconds = Double(decode.routerNanoseconds) / 1e9
+        expertSeconds = Double(decode.expertNanoseconds) / 1e9
+        headSeconds = Double(decode.headNanoseconds) / 1e9
+        peakMemoryBytes = figures.peakMemoryBytes
+        ioMode = figures.ioMode
+        self.engine = figures
+    }
+
+    /// The figures alone.
+    var withoutText: RunFigures {
+        var figures = self
+        figures.text = nil
+        figures.promptTokenIds = nil
+        figures.tokenIds = nil
+        return figures
+    }
+
+    /// One line for people.
+    var summary: String {
+        let peak = ByteSize(bytes: peakMemoryBytes)
+        let budget = ByteSize(bytes: engine.memoryBudgetBytes)
+        return [
+            "prefill \(fixed(prefillTokensPerSecond, 1)) tok/s (\(promptTokens) tokens)",
+            "decode \(fixed(decodeTokensPerSecond, 1)) tok/s (\(generatedTokens))",
+            "hit rate \(fixed(hitRate * 100, 1)) % with a cache of \(fixed(engine.cacheMultiple, 2))x",
+            "\(ByteSize(bytes: Int(bytesReadPerToken))) read per token",
+            "stall \(fixed(stallShare * 100, 1)) %",
+            "peak memory \(peak) of \(budget)",
+            "I/O \(ioMode)",
+            "seed \(seed)",
+        ].joined(separator: " | ")
+    }
+}
+
+/// `value` with so many decimals.
+func fixed(_ value: Double, _ decimals: Int) -> String {
+    guard value.isFinite, value.magnitude < 1e15 else { return "\(value)" }
+    var scale = 1
+    for _ in 0..<decimals { scale *= 10 }
+    let rounded = Int((value * Double(scale)).rounded())
+    guard decimals > 0 else { return "\(rounded)" }
+    let fraction = "\(rounded.magnitude % UInt(scale))"
+    return (rounded < 0 ? "-" : "") + "\(rounded.magnitude / UInt(scale))."
+        + String(repeating: "0", count: decimals - fraction.count) + fraction
+}

@@ -1,0 +1,145 @@
+import ArgumentParser
+import ExpertStreaming
+import Inference
+import ModelFormats
+
+struct InspectCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "inspect", abstract: "Says what a model file holds.")
+
+    @OptionGroup var model: ModelArgument
+
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    func run() throws {
+        try Failure.reporting {
+            let facts = ModelFacts(try ModelLocation.open(model.model))
+            Console.out(json ? try JSONOutput.text(facts) : facts.table)
+        }
+    }
+}
+
+/// A model file in figures. Bytes are those of the file, without the slack that memory adds.
+struct ModelFacts: Encodable {
+    struct Role: Encodable {
+        var role: String
+        var tensors: Int
+        var formats: [String]
+        var bytes: Int
+    }
+
+    var path: String
+    var files: Int
+    var fileBytes: UInt64
+    var ggufVersion: UInt32
+    var name: String
+    var architecture: String
+    var layers: Int
+    var embeddingLength: Int
+    var heads: Int
+    var keyValueHeads: Int
+    var headSize: Int
+    var experts: Int
+    var expertsPerToken: Int
+    var expertWidth: Int
+    var normalisesGateWeights: Bool
+    var vocabulary: Int
+    var contextLength: Int
+    var ropeBase: Double
+    var tiedEmbeddings: Bool
+    var tensors: [Role]
+    var residentBytes: Int
+    var expertBytesPerLayer: [Int]
+    var expertBytes: Int
+    /// Bytes of experts that one token uses.
+    var activeSetBytes: Int
+
+    init(_ model: ModelDescription) {
+        path = model.file.paths[0]
+        files = model.file.paths.count
+        fileBytes = model.file.fileSizes.reduce(0, +)
+        ggufVersion = model.file.version
+        name = model.name
+        architecture = model.architecture.rawValue
+        layers = model.layerCount
+        embeddingLength = model.embeddingLength
+        heads = model.headCount
+        keyValueHeads = model.keyValueHeadCount
+        headSize = model.headSize
+        experts = model.expertCount
+        expertsPerToken = model.expertsPerToken
+        expertWidth = model.expertWidth
+        normalisesGateWeights = model.normalisesGateWeights
+        vocabulary = model.vocabularyCount
+        contextLength = model.contextLength
+        ropeBase = model.rotary.base
+        tiedEmbeddings = model.output == nil
+        func role(_ name: String, _ tensors: [GGUFTensor]) -> Role {
+            Role(
+                role: name, tensors: tensors.count,
+                formats: Set(tensors.map(\.format.name)).sorted(),
+                bytes: tensors.reduce(0) { $0 + $1.byteCount })
+        }
+        tensors = [
+            role("token embedding", [model.tokenEmbedding]),
+            role("output head", [model.output].compactMap { $0 }),
+            role(
+                "attention",
+                model.layers.flatMap { [$0.query, $0.key, $0.value, $0.attentionOutput] }),
+            role("router", model.layers.map(\.router)),
+            role(
+                "norms",
+                [model.outputNorm]
+                    + model.layers.flatMap {
+                        [$0.attentionNorm, $0.expertNorm]
+                            + [$0.queryNorm, $0.keyNorm].compactMap { $0 }
+                    }),
+            role("expert gate", model.layers.flatMap { $0.parts[0].tensors }),
+            role("expert up", model.layers.flatMap { $0.parts[1].tensors }),
+            role("expert down", model.layers.flatMap { $0.parts[2].tensors }),
+        ].filter { $0.tensors > 0 }
+        residentBytes = model.residentTensors.reduce(0) { $0 + $1.byteCount }
+        expertBytesPerLayer = (0..<model.layerCount).map { model.expertBytes(layer: $0) }
+        expertBytes = expertBytesPerLayer.reduce(0, +)
+        activeSetBytes = model.activeSetBytes
+    }
+
+    var table: String {
+        let size = { (bytes: Int) in ByteSize(bytes: bytes).description }
+        let perLayer = Set(expertBytesPerLayer).sorted().map(size).joined(separator: " or ")
+        var rows = [
+            ("path", path + (files > 1 ? " and \(files - 1) more" : "")),
+            ("size", size(Int(clamping: fileBytes)) + ", GGUF version \(ggufVersion)"),
+            ("name", name),
+            ("architecture", architecture),
+            ("layers", "\(layers), embedding \(embeddingLength)"),
+            ("attention", "\(heads) heads of \(headSize), \(keyValueHeads) for keys and values"),
+            ("rotary base", "\(ropeBase)"),
+            (
+                "experts",
+                "\(experts) per layer, \(expertsPerToken) per token, width \(expertWidth), gate weights "
+                    + (normalisesGateWeights ? "normalised" : "as they are")
+            ),
+            ("vocabulary", "\(vocabulary)" + (tiedEmbeddings ? ", embedding used as head" : "")),
+            ("context", "\(contextLength)"),
+            ("resident", size(residentBytes)),
+            ("experts", "\(size(expertBytes)), \(perLayer) per layer"),
+            ("active set", "\(size(activeSetBytes)) of experts per token"),
+        ]
+        rows += tensors.map {
+            ($0.role, "\($0.tensors) x \($0.formats.joined(separator: ", ")), \(size($0.bytes))")
+        }
+        return TextTable.twoColumns(rows)
+    }
+}
+
+/// Plain aligned text.
+enum TextTable {
+    static func twoColumns(_ rows: [(String, String)]) -> String {
+        let width = rows.map(\.0.count).max() ?? 0
+        return rows.map { row in
+            row.0 + String(repeating: " ", count: width - row.0.count + 2) + row.1 + "\n"
+        }.joined()
+    }
+}

@@ -1,0 +1,47 @@
+import ArgumentParser
+import Inference
+
+struct LogitsCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "logits",
+        abstract: "Writes the logits after every token of a sequence, as a NumPy file.",
+        discussion: "The file holds float32 (tokens, vocabulary); row t is what follows token t.")
+
+    @OptionGroup var model: ModelArgument
+    @OptionGroup var engine: EngineArguments
+
+    @Option(help: ArgumentHelp("Token ids, separated by commas.", valueName: "1,2,3"))
+    var ids: String
+
+    @Option(name: .shortAndLong, help: ArgumentHelp("The file to write.", valueName: "file.npy"))
+    var output: String
+
+    @Option(help: "Tokens computed together; 1 decodes token by token.")
+    var chunk: Int = EngineOptions.defaultChunk
+
+    @Option(help: ArgumentHelp("Write all figures of the run as JSON.", valueName: "file"))
+    var stats: String?
+
+    func run() throws {
+        try Failure.reporting {
+            let description = try ModelLocation.open(model.model)
+            let ids = try TokenIDs.parse([ids], vocabularyCount: description.vocabularyCount)
+            guard !ids.isEmpty else { throw InputError("--ids names no token") }
+            var options = try engine.options()
+            options.chunk = chunk
+            options.headRows = max(1, min(8, chunk, ids.count))
+            options.context = options.context ?? ids.count
+            guard options.context! >= ids.count else {
+                throw InputError("\(ids.count) ids do not fit --ctx \(options.context!)")
+            }
+            var loaded = try Loading.engine(description, options)
+            let file = try NumPyFile(
+                path: output, rows: ids.count, columns: description.vocabularyCount)
+            try unsafe loaded.everyLogit(of: ids) { row in try unsafe file.append(row) }
+            try file.close()
+            if let stats {
+                try Console.writeFile(stats, Array(JSONOutput.text(EngineFigures(loaded)).utf8))
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+public import ArgumentParser
+public import ExpertStreaming
+import Glibc
+public import Inference
+import ModelFormats
+
+/// Which model; see `ModelLocation`.
+struct ModelArgument: ParsableArguments {
+    @Argument(help: "GGUF file, or any part of a split one; none means the demo model.")
+    var model: String?
+}
+
+/// The options of every command that plans or loads a model.
+struct EngineArguments: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "Ceiling on all memory the process takes, as in 3G or 800M; default: what the machine allows.",
+            valueName: "size"))
+    var memory: ByteSize?
+
+    @Option(
+        help: ArgumentHelp(
+            """
+            Memory for experts: 512M, 50% of them or all, 2x the experts one token uses, or auto (all \
+            memory that is left).
+            """,
+            valueName: "size"))
+    var cache: CacheSize = .auto
+
+    @Option(
+        help: ArgumentHelp(
+            "Positions to keep; default: the model's, at most \(EngineOptions.defaultContext).",
+            valueName: "tokens"))
+    var ctx: Int?
+
+    @Option(help: "Compute threads; default: every processor this process may use.")
+    var threads: Int?
+
+    @Option(
+        help:
+            "How experts are read: auto, direct (io_uring, O_DIRECT), buffered (io_uring) or pread."
+    )
+    var io: IOArgument = .auto
+
+    @Option(help: "int8 (activations in 8 bits, as fast as it gets) or f32 (the slow reference).")
+    var math: Arithmetic = .int8
+
+    /// The options as the engine takes them.
+    func options() throws -> EngineOptions {
+        var options = EngineOptions()
+        options.memoryBytes = memory?.bytes
+        options.cache = cache
+        options.context = ctx
+        options.threads = threads
+        options.io = io.mode
+        options.arithmetic = math
+        options.instructionSet = unsafe getenv("SLUICE_ISA").map { unsafe String(cString: $0) }
+        return options
+    }
+}
+
+extension ByteSize: ExpressibleByArgument {
+    public init?(argument: String) { self.init(argument) }
+}
+
+extension CacheSize: ExpressibleByArgument {
+    public init?(argument: String) { self.init(argument) }
+
+    public var defaultValueDescription: String { description }
+}
+
+enum IOArgument: String, ExpressibleByArgument, CaseIterable {
+    case auto, direct, buffered, pread
+
+    var mode: IOMode? { IOMode(rawValue: rawValue) }
+}
+
+extension Arithmetic: ExpressibleByArgument {}
+
+/// Where models are found.
+enum ModelLocation {
+    /// The path of `name`: itself, or the demo model's for none and for the word demo.
+    ///
+    /// The demo model is looked for at $SLUICE_DEMO_MODEL, then in every folder above the
+    /// executable (a checkout), then where a package installs it.
+    static func path(_ name: String?) throws -> String {
+        if let name, name != "demo" { return name }
+        if let variable = unsafe getenv("SLUICE_DEMO_MODEL") {
+            return unsafe String(cString: variable)
+        }
+        var folder = executableFolder()
+        while let last = folder.lastIndex(of: "/") {
+            let candidate = "\(folder)/tools/demo-model/sluice-demo.gguf"
+            if unsafe access(candidate, R_OK) == 0 { return candidate }
+            folder = String(folder[..<last])
+        }
+        let installed = "/usr/share/sluice/sluice-demo.gguf"
+        if unsafe access(installed, R_OK) == 0 { return installed }
+        throw InputError(
+            "no MODEL given and the demo model is not installed; name a GGUF file, or set "
+                + "SLUICE_DEMO_MODEL to the demo model's path", code: Failure.noInput)
+    }
+
+    /// Opens and checks the model.
+    static func open(_ name: String?) throws -> ModelDescription {
+        try ModelDescription(file: file(name))
+    }
+
+    /// Opens the file of a model, which may hold no more than a vocabulary.
+    static func file(_ name: String?) throws -> GGUFFile {
+        let path = try path(name)
+        guard unsafe access(path, R_OK) == 0 else {
+            throw InputError(
+                "\(path): cannot be opened: \(Console.reason())", code: Failure.noInput)
+        }
+        return try GGUFFile(path: path)
+    }
+
+    private static func executableFolder() -> String {
+        var buffer = [CChar](repeating: 0, count: 4096)
+        let length = unsafe readlink("/proc/self/exe", &buffer, buffer.count)
+        guard length > 0 else { return "" }
+        let path = String(decoding: buffer[..<length].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return path.lastIndex(of: "/").map { String(path[..<$0]) } ?? ""
+    }
+}

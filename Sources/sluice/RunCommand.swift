@@ -1,0 +1,142 @@
+import ArgumentParser
+import Generation
+import Inference
+import ModelFormats
+import Tokenization
+
+struct RunCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "run",
+        abstract: "Continues a prompt.",
+        discussion: """
+            The text goes to stdout as it comes; at the end one summary goes to stderr. The prompt is used \
+            as it is, without a chat template.
+            """)
+
+    @OptionGroup var model: ModelArgument
+    @OptionGroup var engine: EngineArguments
+
+    @Option(name: .shortAndLong, help: "The prompt; without -p and -f, standard input is read.")
+    var prompt: String?
+
+    @Option(
+        name: .shortAndLong, help: ArgumentHelp("File that holds the prompt.", valueName: "file"))
+    var file: String?
+
+    @Option(
+        name: .customShort("n"), help: ArgumentHelp("Most tokens to generate.", valueName: "tokens")
+    )
+    var count: Int = 128
+
+    @Option(name: .customLong("temp"), help: "Temperature; 0 takes the likeliest token every time.")
+    var temperature: Float = 0.8
+
+    @Option(help: "Draw among the k likeliest tokens; 0 is off.")
+    var topK: Int = 40
+
+    @Option(help: "Draw among the likeliest tokens that make up this share; 1 is off.")
+    var topP: Float = 0.95
+
+    @Option(help: "Leave out tokens less likely than this share of the likeliest; 0 is off.")
+    var minP: Float = 0.05
+
+    @Option(help: "Weaken tokens of the last 64 by this factor; 1 is off.")
+    var repeatPenalty: Float = 1
+
+    @Option(help: "Subtract this from the logits of tokens among the last 64; 0 is off.")
+    var presencePenalty: Float = 0
+
+    @Option(help: "Subtract this once per occurrence among the last 64; 0 is off.")
+    var frequencyPenalty: Float = 0
+
+    @Option(help: "Seed of the draw; default: a random one, which the summary names.")
+    var seed: UInt64?
+
+    @Option(
+        help: ArgumentHelp("Stop before this text; may be given several times.", valueName: "text"))
+    var stop: [String] = []
+
+    @Flag(help: "Read control tokens in the prompt as what they stand for.")
+    var parseSpecial = false
+
+    @Flag(help: "Go on past the model's end of text: for measuring.")
+    var ignoreEos = false
+
+    @Flag(help: "Read experts into the cache before the first token, as many as fit.")
+    var preload = false
+
+    @Flag(
+        help:
+            "Print one JSON object with the text, the token ids and all figures, and nothing else.")
+    var json = false
+
+    @Option(help: ArgumentHelp("Write all figures of the run as JSON.", valueName: "file"))
+    var stats: String?
+
+    func validate() throws {
+        if prompt != nil, file != nil { throw ValidationError("Give -p or -f, not both.") }
+        if count < 0 { throw ValidationError("-n \(count) is negative.") }
+        if let problem = settings(seed: 0).problem { throw ValidationError(problem) }
+    }
+
+    func run() throws {
+        try Failure.reporting {
+            let description = try ModelLocation.open(model.model)
+            let tokenizer = try Tokenizer(metadata: description.file.metadata)
+            let text =
+                try prompt.map { Array($0.utf8) } ?? file.map(Console.readFile)
+                ?? Console.readInput()
+            var ids = tokenizer.encode(text, addSpecial: true, parseSpecial: parseSpecial)
+            if ids.isEmpty {
+                guard let start = tokenizer.beginningOfSequence ?? tokenizer.endOfSequence else {
+                    throw InputError(
+                        "the prompt is empty, and this model has no token to begin with")
+                }
+                ids = [start]
+            }
+            let options = try engine.options()
+            let plan = try MemoryPlan(model: description, options: options)
+            guard ids.count <= plan.context else {
+                throw InputError(
+                    "the prompt has \(ids.count) tokens, the context \(plan.context); "
+                        + "shorten it, or raise --ctx (the model allows \(description.contextLength))"
+                )
+            }
+            var loaded = try Loading.engine(description, options)
+            if preload { try Loading.preload(&loaded) }
+
+            let seed = seed ?? .random(in: 0...UInt64(UInt32.max))
+            var generator = Generator(
+                sampler: settings(seed: seed), stops: stop, maximumTokens: count)
+            generator.ignoresEndOfText = ignoreEos
+            let result = try generator.run(engine: &loaded, tokenizer: tokenizer, prompt: ids) {
+                piece in
+                if !json { Console.out(piece) }
+                return true
+            }
+            let figures = RunFigures(result, loaded, seed: seed)
+            if json {
+                Console.out(try JSONOutput.text(figures))
+            } else {
+                Console.out("\n")
+                Console.error(figures.summary)
+            }
+            if let stats {
+                try Console.writeFile(stats, Array(JSONOutput.text(figures.withoutText).utf8))
+            }
+        }
+    }
+
+    private func settings(seed: UInt64) -> SamplerSettings {
+        var settings = SamplerSettings()
+        settings.temperature = temperature
+        settings.topK = topK
+        settings.topP = topP
+        settings.minP = minP
+        settings.repetitionPenalty = repeatPenalty
+        settings.presencePenalty = presencePenalty
+        settings.frequencyPenalty = frequencyPenalty
+        settings.seed = seed
+        return settings
+    }
+}
