@@ -63,6 +63,9 @@ enum Console {
         }
     }
 
+    /// Longest text taken from a file or a stream: far beyond any context, and little memory.
+    private static let longestInputBytes = 64 << 20
+
     private static func readAll(descriptor: Int32, name: String) throws -> [UInt8] {
         var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 65_536)
@@ -76,6 +79,11 @@ enum Console {
             }
             if count == 0 { return bytes }
             bytes.append(contentsOf: chunk[..<count])
+            guard bytes.count <= longestInputBytes else {
+                throw InputError(
+                    "\(name): longer than \(longestInputBytes >> 20) MiB; give less text",
+                    code: Failure.badData)
+            }
         }
     }
 }

@@ -131,7 +131,7 @@ struct RunFigures: Encodable {
         let budget = ByteSize(bytes: engine.memoryBudgetBytes)
         return [
             "prefill \(fixed(prefillTokensPerSecond, 1)) tok/s (\(promptTokens) tokens)",
-            "decode \(fixed(decodeTokensPerSecond, 1)) tok/s (\(generatedTokens))",
+            "decode \(fixed(decodeTokensPerSecond, 1)) tok/s (\(generatedTokens) tokens)",
             "hit rate \(fixed(hitRate * 100, 1)) % with a cache of \(fixed(engine.cacheMultiple, 2))x",
             "\(ByteSize(bytes: Int(bytesReadPerToken))) read per token",
             "stall \(fixed(stallShare * 100, 1)) %",
