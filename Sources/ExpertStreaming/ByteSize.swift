@@ -39,6 +39,9 @@ public struct ByteSize: Sendable, Hashable, CustomStringConvertible {
         self.bytes = Int(bytes)
     }
 
+    /// In whole mebibytes, rounded up, as `--memory` and `--cache` take it: what would do.
+    public var enoughMegabytes: String { "\((bytes + (1 << 20) - 1) >> 20)M" }
+
     /// In the largest unit that leaves at least 1, with two decimals: "1.50 GiB", "512 B".
     public var description: String {
         let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]

@@ -51,8 +51,6 @@ struct ExpertCache: ~Copyable {
     /// The slot that holds an expert, or -1.
     func slot(expertIndex: Int) -> Int { Int(slotOf[expertIndex]) }
 
-    func isLeased(slot: Int) -> Bool { next[slot] < 0 }
-
     func expertIndex(slot: Int) -> Int { Int(owner[slot]) }
 
     /// Takes a slot off its list, so that it cannot be evicted.

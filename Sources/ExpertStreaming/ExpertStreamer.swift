@@ -133,23 +133,43 @@ public struct ExpertStreamer: ~Copyable {
             simulated: nil)
     }
 
-    /// As above, with conditions and a disk for tests.
+    /// As above, for a plan that was made before.
+    ///
+    /// - Parameter plan: made by `plan` for the same layout, paths and active experts.
+    public init(
+        layout: ExpertLayout, paths: [String], plan: StreamingPlan, activeExpertsPerToken: Int,
+        io: IOMode? = nil
+    ) throws(StreamingError) {
+        try self.init(
+            layout: layout, paths: paths, plan: plan, activeExpertsPerToken: activeExpertsPerToken,
+            io: io, refusals: DiskLadder.Refusals(), simulated: nil)
+    }
+
+    /// As the first, with conditions and a disk for tests.
     init(
         layout: ExpertLayout, paths: [String], cacheBytes: Int, activeExpertsPerToken: Int,
         io: IOMode? = nil, refusals: DiskLadder.Refusals = DiskLadder.Refusals(),
         simulated: SimulatedDisk?
     ) throws(StreamingError) {
+        let plan = try Self.plan(
+            layout: layout, alignment: Self.alignment(paths: paths),
+            activeExpertsPerToken: activeExpertsPerToken, cacheBytes: cacheBytes)
+        try self.init(
+            layout: layout, paths: paths, plan: plan, activeExpertsPerToken: activeExpertsPerToken,
+            io: io, refusals: refusals, simulated: simulated)
+    }
+
+    private init(
+        layout: ExpertLayout, paths: [String], plan: StreamingPlan, activeExpertsPerToken: Int,
+        io: IOMode?, refusals: DiskLadder.Refusals, simulated: SimulatedDisk?
+    ) throws(StreamingError) {
         guard paths.count == layout.fileSizes.count else {
             throw StreamingError(
                 .invalidLayout, "\(paths.count) paths given for \(layout.fileSizes.count) files")
         }
-        let alignment = try Self.alignment(paths: paths)
-        let plan = try StreamingPlan(
-            layout: layout, alignment: alignment, active: activeExpertsPerToken,
-            cacheBytes: cacheBytes)
-
         let ladder = DiskLadder(
-            paths: paths, samples: Self.samples(layout, alignment: alignment), refusals: refusals)
+            paths: paths, samples: Self.samples(layout, alignment: plan.alignment),
+            refusals: refusals)
         let choice = try ladder.choose(io)
         try choice.files.checkSizes(layout.fileSizes, paths: paths)
         var arena = SlotArena(plan: plan)
@@ -193,6 +213,7 @@ public struct ExpertStreamer: ~Copyable {
         self.plan = plan
         self.paths = paths
     }
+
     /// A range of every file that holds weights, to try reading with.
     private static func samples(_ layout: ExpertLayout, alignment: Int) -> [AlignedRange?] {
         var samples = [AlignedRange?](repeating: nil, count: layout.fileSizes.count)

@@ -99,7 +99,7 @@ public struct StreamingPlan: Sendable, Equatable {
                 .cacheTooSmall,
                 "an expert cache of \(ByteSize(bytes: cacheBytes)) cannot hold the \(active) "
                     + "experts that a token uses in one layer; give it at least "
-                    + "\((needs.floorBytes + (1 << 20) - 1) >> 20)M "
+                    + "\(ByteSize(bytes: needs.floorBytes).enoughMegabytes) "
                     + "(\(ByteSize(bytes: needs.activeSetBytes)) are one token's active set)")
         }
         Self.share(cacheBytes, over: &classes, weights: weights, floor: active)

@@ -37,8 +37,6 @@ public struct MemoryPlan: Sendable {
     let headRows: Int
     let layout: ExpertLayout
     let scratch: ScratchLayout
-    /// What the streamer is asked for; it makes the same plan of it.
-    let cacheRequestBytes: Int
 
     /// Plans `model` under `options`; allocates nothing that lasts.
     ///
@@ -91,10 +89,11 @@ public struct MemoryPlan: Sendable {
         floorBytes = fixedBytes + smallest.totalBytes
         guard budgetBytes >= floorBytes else {
             throw EngineError(
-                "\(model.name) needs at least \(MemoryPlan.megabytes(floorBytes)) of memory with a context "
+                "\(model.name) needs at least \(ByteSize(bytes: floorBytes).enoughMegabytes) of memory with a context "
                     + "of \(context), but \(budgetSource) allows "
                     + "\(ByteSize(bytes: budgetBytes)): \(ByteSize(bytes: floorBytes - budgetBytes)) short; "
-                    + "give --memory \(MemoryPlan.megabytes(floorBytes)), or lower --ctx")
+                    + "give --memory \(ByteSize(bytes: floorBytes).enoughMegabytes), or lower --ctx"
+            )
         }
         let left = budgetBytes - fixedBytes
         guard let asked = options.cache.bytes(for: needs) else {
@@ -106,34 +105,33 @@ public struct MemoryPlan: Sendable {
                 trial = try plan(cacheBytes)
             }
             streaming = trial
-            cacheRequestBytes = cacheBytes
             return
         }
         if asked < needs.floorBytes, case .bytes = options.cache {
             throw EngineError(
                 "--cache \(options.cache) cannot hold the \(model.expertsPerToken) experts that a token "
-                    + "uses in one layer; give at least \(MemoryPlan.megabytes(needs.floorBytes))")
+                    + "uses in one layer; give at least \(ByteSize(bytes: needs.floorBytes).enoughMegabytes)"
+            )
         }
-        cacheRequestBytes = max(asked, needs.floorBytes)
-        streaming = try plan(cacheRequestBytes)
+        streaming = try plan(max(asked, needs.floorBytes))
         let total = fixedBytes + streaming.totalBytes
         guard total <= budgetBytes else {
             throw EngineError(
-                "--cache \(options.cache) makes \(MemoryPlan.megabytes(total)) in all, but "
+                "--cache \(options.cache) makes \(ByteSize(bytes: total).enoughMegabytes) in all, but "
                     + "\(budgetSource) allows \(ByteSize(bytes: budgetBytes)): "
                     + "\(ByteSize(bytes: total - budgetBytes)) short; give --memory "
-                    + "\(MemoryPlan.megabytes(total)), or --cache auto")
+                    + "\(ByteSize(bytes: total).enoughMegabytes), or --cache auto")
         }
     }
 
     /// What the user should know before it runs: each one line.
     public var warnings: [String] {
         guard streaming.multipleOfActiveSet < 1 else { return [] }
+        let enough = ByteSize(bytes: totalBytes + 2 * streaming.needs.activeSetBytes - cacheBytes)
         return [
             "the expert cache holds \(MemoryPlan.times(streaming.multipleOfActiveSet))x the experts that "
                 + "one token uses; below 1x an LRU cache hits almost nothing and every token waits for the "
-                + "disk; 2x needs --memory "
-                + MemoryPlan.megabytes(totalBytes + 2 * streaming.needs.activeSetBytes - cacheBytes)
+                + "disk; 2x needs --memory \(enough.enoughMegabytes)"
         ]
     }
 
@@ -156,8 +154,6 @@ public struct MemoryPlan: Sendable {
         let count = unsafe host_allowed_cpus(&cpus, 1024)
         return count == 0 ? [0] : Array(cpus[..<min(1024, Int(count))])
     }
-
-    private static func megabytes(_ bytes: Int) -> String { "\((bytes + (1 << 20) - 1) >> 20)M" }
 
     private static func times(_ factor: Double) -> String { "\((factor * 100).rounded() / 100)" }
 }

@@ -41,9 +41,7 @@ enum Stage: UInt32 {
     }
 
     private func run(_ state: UnsafeMutablePointer<EngineState>, _ worker: Int, _ workers: Int) {
-        let share = { (count: Int) -> Range<Int> in
-            (count * worker / workers)..<(count * (worker + 1) / workers)
-        }
+        func share(_ count: Int) -> Range<Int> { part(count, worker, workers) }
         switch self {
         case .embed: unsafe state.pointee.embed(tokens: share(state.pointee.tokens))
         case .attentionInput:
@@ -70,6 +68,11 @@ enum Stage: UInt32 {
         case .head: unsafe state.pointee.head(worker, workers)
         }
     }
+}
+
+/// The worker-th of `workers` equal parts of `count`.
+private func part(_ count: Int, _ worker: Int, _ workers: Int) -> Range<Int> {
+    (count * worker / workers)..<(count * (worker + 1) / workers)
 }
 
 extension EngineState {
@@ -144,19 +147,20 @@ extension EngineState {
             let (size, stride) = unsafe (UInt32(headSize), headSize)
             if unsafe keyValueIsFloat {
                 let keys = unsafe keyCache.assumingMemoryBound(to: Float.self) + place
-                let values = unsafe valueCache.assumingMemoryBound(to: Float.self) + place
                 unsafe table.pointee.scores_f32(
                     queries, keys, stride, UInt32(count), size, scale, weights)
-                let sum = unsafe table.pointee.softmax_exp(weights, UInt32(count))
-                for index in 0..<count { unsafe weights[index] /= sum }
-                unsafe table.pointee.mix_f32(weights, values, stride, UInt32(count), size, out)
             } else {
                 let keys = unsafe keyCache.assumingMemoryBound(to: UInt16.self) + place
-                let values = unsafe valueCache.assumingMemoryBound(to: UInt16.self) + place
                 unsafe table.pointee.scores_f16(
                     queries, keys, stride, UInt32(count), size, scale, weights)
-                let sum = unsafe table.pointee.softmax_exp(weights, UInt32(count))
-                for index in 0..<count { unsafe weights[index] /= sum }
+            }
+            let sum = unsafe table.pointee.softmax_exp(weights, UInt32(count))
+            for index in 0..<count { unsafe weights[index] /= sum }
+            if unsafe keyValueIsFloat {
+                let values = unsafe valueCache.assumingMemoryBound(to: Float.self) + place
+                unsafe table.pointee.mix_f32(weights, values, stride, UInt32(count), size, out)
+            } else {
+                let values = unsafe valueCache.assumingMemoryBound(to: UInt16.self) + place
                 unsafe table.pointee.mix_f16(weights, values, stride, UInt32(count), size, out)
             }
         }
@@ -222,7 +226,7 @@ extension EngineState {
 
     /// Gate and up rows of every ready expert.
     func gateUp(_ worker: Int, _ workers: Int) {
-        let rows = unsafe share(expertWidth, worker, workers)
+        let rows = unsafe part(expertWidth, worker, workers)
         for index in unsafe 0..<readyCount {
             let expert = unsafe ready[index]
             let input = unsafe tokens == 1 ? normed : gathered
@@ -256,7 +260,7 @@ extension EngineState {
 
     /// Down rows of every ready expert.
     func down(_ worker: Int, _ workers: Int) {
-        let rows = unsafe share(embeddingLength, worker, workers)
+        let rows = unsafe part(embeddingLength, worker, workers)
         for index in unsafe 0..<readyCount {
             let expert = unsafe ready[index]
             var down = unsafe layers[layer].down
@@ -294,16 +298,12 @@ extension EngineState {
     func head(_ worker: Int, _ workers: Int) {
         let kind = unsafe output.path.input
         unsafe output.multiply(
-            kernels, rows: share(output.rows, worker, workers), x: normed.row(kind, 0),
+            kernels, rows: part(output.rows, worker, workers), x: normed.row(kind, 0),
             xStride: normed.strideBytes(kind), tokens: headTokens, y: logits, yStride: output.rows,
             rowBuffer: rowBuffers + worker * rowBufferLength)
     }
 
     // Parts of stages
-
-    private func share(_ count: Int, _ worker: Int, _ workers: Int) -> Range<Int> {
-        (count * worker / workers)..<(count * (worker + 1) / workers)
-    }
 
     private func norm(
         _ tokens: Range<Int>, _ x: UnsafeMutablePointer<Float>, _ weight: UnsafePointer<Float>,
@@ -323,7 +323,7 @@ extension EngineState {
     ) {
         let kind = unsafe matrix.path.input
         unsafe matrix.multiply(
-            kernels, rows: share(matrix.rows, worker, workers), x: x.row(kind, 0),
+            kernels, rows: part(matrix.rows, worker, workers), x: x.row(kind, 0),
             xStride: x.strideBytes(kind), tokens: tokens, y: y, yStride: matrix.rows,
             rowBuffer: rowBuffers + worker * rowBufferLength)
     }

@@ -2,8 +2,9 @@ import Inference
 
 /// Makes an engine, with a bar while its weights are read, and the warnings its plan calls for.
 enum Loading {
-    static func engine(_ description: ModelDescription, _ options: EngineOptions) throws -> Engine {
-        let plan = try MemoryPlan(model: description, options: options)
+    static func engine(
+        _ description: ModelDescription, _ options: EngineOptions, _ plan: MemoryPlan
+    ) throws -> Engine {
         for warning in plan.warnings { Console.error("sluice: \(warning)") }
         var bar = ProgressBar("loading \(description.name)")
         defer { bar.end() }

@@ -34,7 +34,8 @@ struct LogitsCommand: ParsableCommand {
             guard options.context! >= ids.count else {
                 throw InputError("\(ids.count) ids do not fit --ctx \(options.context!)")
             }
-            var loaded = try Loading.engine(description, options)
+            let plan = try MemoryPlan(model: description, options: options)
+            var loaded = try Loading.engine(description, options, plan)
             let file = try NumPyFile(
                 path: output, rows: ids.count, columns: description.vocabularyCount)
             try unsafe loaded.everyLogit(of: ids) { row in try unsafe file.append(row) }

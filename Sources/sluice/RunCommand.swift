@@ -102,7 +102,7 @@ struct RunCommand: ParsableCommand {
                         + "shorten it, or raise --ctx (the model allows \(description.contextLength))"
                 )
             }
-            var loaded = try Loading.engine(description, options)
+            var loaded = try Loading.engine(description, options, plan)
             if preload { try Loading.preload(&loaded) }
 
             let seed = seed ?? .random(in: 0...UInt64(UInt32.max))
