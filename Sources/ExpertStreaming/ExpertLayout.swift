@@ -23,6 +23,8 @@ public struct ExpertLayout: Sendable {
     public let layerCount: Int
     public let expertsPerLayer: Int
     public let partsPerExpert: Int
+    /// Planes of every expert, most significant first; 1 where weights are not cut into planes.
+    public var planesPerExpert: Int { 1 }
     /// Layer-major, then expert, then part.
     public let extents: [ExpertExtent]
     /// Sizes in bytes of the files that the extents name by index.

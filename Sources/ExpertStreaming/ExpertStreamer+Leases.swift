@@ -99,6 +99,44 @@ extension ExpertStreamer {
         return unsafe UnsafeRawPointer(arena.address(slot: slot) + place)
     }
 
+    // MARK: Planes
+
+    /// As `acquire(layer:experts:count:)`, asking for so many planes of each expert.
+    ///
+    /// - Parameter planes: by index in `experts`, 1 ... `layout.planesPerExpert`; nil asks for all.
+    public mutating func acquire(
+        layer: Int, experts: UnsafePointer<Int32>, planes: UnsafePointer<UInt8>?, count: Int
+    ) {
+        unsafe acquire(layer: layer, experts: experts, count: count)
+    }
+
+    /// Planes of a given-out expert that can be used; at least as many as were asked for.
+    public func planes(index: Int) -> Int { 1 }
+
+    /// Where a part of a plane lies, of an expert that `next` has given out. Valid until `release`.
+    public func address(index: Int, plane: Int, part: Int) -> UnsafeRawPointer {
+        unsafe address(index: index, part: part)
+    }
+
+    /// Planes of an expert that are in memory, complete; 0 while it is absent or being read.
+    public func residentPlanes(layer: Int, expert: Int) -> Int {
+        resident(layer: layer, expert: expert) ? 1 : 0
+    }
+
+    /// A new sequence begins.
+    public mutating func beginSequence() {}
+
+    /// A new token begins, at layer 0.
+    public mutating func beginToken() {}
+
+    /// Says which experts a later layer of this token will probably ask for, likeliest first. They
+    /// are read when the disk has nothing better to do; nothing is promised.
+    ///
+    /// - Parameter planes: planes to read of each; nil asks for all.
+    public mutating func prefetch(
+        layer: Int, experts: UnsafePointer<Int32>, planes: UnsafePointer<UInt8>?, count: Int
+    ) {}
+
     /// Ends the leases of the acquired set.
     ///
     /// Waits for reads in flight. Experts whose reads failed, or were not sent yet, are forgotten;

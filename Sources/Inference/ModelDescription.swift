@@ -1,4 +1,5 @@
 public import ModelFormats
+public import Quantization
 
 /// What a model file says about itself, checked: hyper-parameters, and for every role the tensor
 /// that fills it. Anything that could make the engine trap or answer wrongly later is refused here,
@@ -67,6 +68,8 @@ public struct ModelDescription: Sendable {
         public let columns: Int
         /// One tensor holding all experts, or one per expert.
         public let tensors: [GGUFTensor]
+        /// How it is cut into planes; nil where it lies in its format as it is.
+        public var nested: NestedFormat?
 
         /// Bytes of one expert's matrix.
         public var byteCount: Int { format.byteCount(elements: columns) * rows }

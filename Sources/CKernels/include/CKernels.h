@@ -72,11 +72,41 @@ typedef void (*sluice_gemm)(
     const void *weights, size_t row_bytes, uint32_t rows, const void *x, size_t x_stride_bytes,
     uint32_t tokens, uint32_t n, float *y, size_t y_stride);
 
+// Nested planes: a matrix whose integers are stored by significance, so that its first planes alone are a
+// coarser version of it. Bytes of a row, in units of 256 elements (a row's last unit may be padded):
+//
+//   scales    what the format stores per block besides its integers, block after block as in the file:
+//             Q4_0, Q5_0, Q8_0: d; Q4_1, Q5_1: d, m; Q4_K, Q5_K: d, dmin, scales[12]; Q6_K: scales[16], d
+//   plane p   32 * bits[p] bytes per unit: byte i holds the bits of elements i, i + s, i + 2s, ... from its lowest
+//             bits up, s = 32 * bits[p]. The first plane holds the most significant bits.
+//
+// The integer is the stored one without sign or offset: 0 ... 15 for Q4_0 and Q4_K, 0 ... 63 for Q6_K,
+// and q + 128 for Q8_0.
+typedef struct sluice_planes {
+    const uint8_t *scales;
+    size_t scale_bytes;       // from row to row
+    const uint8_t *plane[4];  // `count` of them are read
+    size_t plane_bytes[4];    // from row to row
+    uint8_t bits[4];          // 1, 2 or 4
+    uint8_t count;            // planes given; with all of them dot is exactly the format's
+    uint8_t missing_bits;     // of the integer, below the planes given
+} sluice_planes;
+
+// As sluice_gemm, for planes. With r missing bits, u the integer of the planes given and the format's integer
+// w = u * 2^r - offset, dot is defined as the format's with w replaced by 2 * (u * 2^r - offset) + (2^r - 1) and d by
+// d / 2: every weight is taken from the middle of the interval that its prefix leaves.
+typedef void (*sluice_planar_gemm)(
+    const sluice_planes *weights, uint32_t rows, const void *x, size_t x_stride_bytes, uint32_t tokens, uint32_t n,
+    float *y, size_t y_stride);
+
 typedef struct sluice_kernels {
     const char *name;  // "scalar", "avx2", "avx512", "neon", "neon-dotprod"
 
     // Every format has a kernel in every table.
     sluice_gemm gemm[SLUICE_FORMAT_COUNT];
+
+    // Q4_0, Q8_0, Q4_K, Q5_K and Q6_K have one; the others are NULL.
+    sluice_planar_gemm planar[SLUICE_FORMAT_COUNT];
 
     void (*quantize_a32)(const float *x, uint32_t n, void *record);
     void (*quantize_a256)(const float *x, uint32_t n, void *record);
