@@ -23,6 +23,9 @@ internal import Quantization
     private let pool: ThreadPool
     private var streamer: ExpertStreamer
     private var times = EngineStatistics()
+    /// (chunk, experts); only while somebody observes, because the softmax overwrites the original.
+    private var rawLogits: [Float] = []
+    private var observer: ((LayerObservation) -> Void)?
 
     public var vocabularyCount: Int { model.vocabularyCount }
     /// Positions the key-value cache holds.
@@ -98,6 +101,14 @@ internal import Quantization
         var all = times
         all.streaming = streamer.statistics
         return all
+    }
+
+    /// Calls `observer` for every layer of every chunk from now on, between its experts and the sum
+    /// of their outputs; nil ends it. Costs time and memory: for recording and profiling.
+    public mutating func observe(_ observer: ((LayerObservation) -> Void)?) {
+        rawLogits =
+            observer == nil ? [] : [Float](repeating: 0, count: plan.chunk * model.expertCount)
+        self.observer = observer
     }
 
     /// Computes `ids` at positions from `position` on, chunk by chunk, and the logits after the
@@ -207,11 +218,21 @@ internal import Quantization
             run(.expertInput)
             let routed = host_nanoseconds()
             run(.router)
+            if observer != nil {
+                for index in rawLogits.indices.prefix(tokens * model.expertCount) {
+                    rawLogits[index] = unsafe state.pointee.routerLogits[index]
+                }
+            }
             run(.choose)
             unsafe state.pointee.groupByExpert()
             if tokens > 1 { run(.gather) }
             let chosen = host_nanoseconds()
             try experts(layer)
+            if let observer {
+                unsafe rawLogits.withUnsafeBufferPointer {
+                    unsafe observer(state.pointee.observation(routerLogits: $0.baseAddress!))
+                }
+            }
             run(.combine)
             let done = host_nanoseconds()
             times.attentionNanoseconds += routed - start

@@ -105,3 +105,13 @@ internal import CKernels
     var firstPair: Int
     var pairCount: Int
 }
+
+extension EngineState {
+    /// What the running chunk's current layer did.
+    func observation(routerLogits: UnsafePointer<Float>) -> LayerObservation {
+        unsafe LayerObservation(
+            layer: layer, position: position, tokens: tokens, ids: ids, routerLogits: routerLogits,
+            input: normed.floats, residual: hidden, chosen: chosen, gateWeights: gateWeights,
+            outputRow: pairOfChoice, expertOutput: expertOutput)
+    }
+}

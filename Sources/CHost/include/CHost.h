@@ -104,6 +104,13 @@ int host_lock_memory(void *base, size_t bytes);
 // RLIMIT_MEMLOCK in bytes; UINT64_MAX for no limit.
 uint64_t host_memory_lock_limit(void);
 
+// Checksums ----------------------------------------------------------------------------------------
+
+// Continues a CRC-32C over more bytes; starts from 0. With the processor's instruction where it has one; the
+// portable way is for tests.
+uint32_t host_crc32c(uint32_t crc, const void *bytes, size_t length);
+uint32_t host_crc32c_portable(uint32_t crc, const void *bytes, size_t length);
+
 // Versions of the libraries in use; empty if unknown. libnuma tells only the version in its file name.
 const char *host_zstd_version(void);
 const char *host_numa_version(void);

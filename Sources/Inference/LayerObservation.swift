@@ -1,0 +1,24 @@
+/// What one layer's router and experts did to the tokens of a chunk. Pointers are valid during the
+/// call only. Shapes are (rows, columns), row-major; T tokens, k experts per token.
+@safe public struct LayerObservation {
+    public let layer: Int
+    /// Position of the chunk's first token; its ids are `ids`.
+    public let position: Int
+    public let tokens: Int
+    /// (T)
+    public let ids: UnsafePointer<Int32>
+    /// Raw output of the router, before any softmax: (T, experts).
+    public let routerLogits: UnsafePointer<Float>
+    /// What the router and the experts were given, normed: (T, embedding).
+    public let input: UnsafePointer<Float>
+    /// The residual stream before the experts' outputs are added: (T, embedding).
+    public let residual: UnsafePointer<Float>
+    /// Experts by rank: (T, k).
+    public let chosen: UnsafePointer<Int32>
+    /// The weight each output is added with: (T, k).
+    public let gateWeights: UnsafePointer<Float>
+    /// Row of `expertOutput` by choice: (T, k).
+    public let outputRow: UnsafePointer<Int32>
+    /// Outputs of the down matrices, before the gate weights: (T x k, embedding).
+    public let expertOutput: UnsafePointer<Float>
+}
