@@ -1,0 +1,7 @@
+import ArgumentParser
+
+struct BenchCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "bench", abstract: "Measures a model on this machine.",
+        subcommands: [BenchSpeedCommand.self], defaultSubcommand: BenchSpeedCommand.self)
+}

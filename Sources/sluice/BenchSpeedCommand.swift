@@ -1,0 +1,196 @@
+import ArgumentParser
+import CHost
+import ExpertStreaming
+import Generation
+import Inference
+import ModelFormats
+import Tokenization
+
+struct BenchSpeedCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "speed",
+        abstract: "Measures decode under several settings, interleaved.",
+        discussion: """
+            Every round runs every setting once, with a new engine and a cold cache, so that slow drifts of the \
+            machine meet all of them alike. Figures are medians over the rounds with least and greatest. The \
+            tokens are the text's; without one they are drawn at temperature 1 with a fixed seed.
+            """)
+
+    @OptionGroup var model: ModelArgument
+    @OptionGroup var engine: EngineArguments
+
+    @Option(
+        parsing: .singleValue,
+        help: ArgumentHelp(
+            "A setting to compare, as 'cache=2x io=pread'; may be given several times.",
+            valueName: "words"))
+    var setting: [String] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "Cache sizes to sweep, as 1x,2x,4x; with settings, every combination.",
+            valueName: "sizes"))
+    var caches: String?
+
+    @Option(
+        name: .customShort("n"), help: ArgumentHelp("Tokens measured per run.", valueName: "tokens")
+    )
+    var count: Int = 64
+
+    @Option(help: ArgumentHelp("Tokens decoded before, to fill the cache.", valueName: "tokens"))
+    var warmUp: Int = 16
+
+    @Option(help: "Rounds.")
+    var rounds: Int = 3
+
+    @Option(
+        name: .shortAndLong,
+        help: ArgumentHelp("File with the text to decode, token by token.", valueName: "file"))
+    var file: String?
+
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    func validate() throws {
+        if count < 1 { throw ValidationError("-n \(count) measures nothing.") }
+        if warmUp < 0 { throw ValidationError("--warm-up \(warmUp) is negative.") }
+        if rounds < 1 { throw ValidationError("--rounds \(rounds) measures nothing.") }
+    }
+
+    func run() throws {
+        try Failure.reporting {
+            let description = try ModelLocation.open(model.model)
+            let sizes = try (caches ?? "").split(separator: ",").map { text in
+                guard let size = CacheSize(String(text)) else {
+                    throw InputError("--caches: '\(text)' is no cache size")
+                }
+                return size
+            }
+            let settings = try EngineSetting.all(setting, caches: sizes)
+            let tokens = try tokens(description)
+            var runs = settings.map { _ in [SpeedRun]() }
+            for round in 0..<rounds {
+                for (index, setting) in settings.enumerated() {
+                    if Console.errorIsTerminal {
+                        Console.error("round \(round + 1) of \(rounds): \(setting.text)")
+                    }
+                    runs[index].append(try measure(setting, description, tokens))
+                }
+            }
+            let rows = zip(settings, runs).map { SpeedRow(setting: $0.text, runs: $1) }
+            Console.out(json ? try JSONOutput.text(["rows": rows]) : SpeedRow.table(rows))
+        }
+    }
+
+    /// The ids to decode; nil to draw them.
+    private func tokens(_ description: ModelDescription) throws -> [Int32]? {
+        guard let file else { return nil }
+        let tokenizer = try Tokenizer(metadata: description.file.metadata)
+        let ids = tokenizer.encode(
+            try Console.readFile(file), addSpecial: true, parseSpecial: false)
+        guard ids.count >= warmUp + count else {
+            throw InputError(
+                "\(file): \(ids.count) tokens, but --warm-up and -n ask for \(warmUp + count)")
+        }
+        return ids
+    }
+
+    private func measure(
+        _ setting: EngineSetting, _ description: ModelDescription, _ tokens: [Int32]?
+    ) throws -> SpeedRun {
+        var options = try engine.options()
+        try setting.apply(to: &options)
+        options.context = options.context ?? min(description.contextLength, warmUp + count + 1)
+        let plan = try MemoryPlan(model: description, options: options)
+        guard plan.context >= warmUp + count else {
+            throw InputError("\(warmUp + count) tokens do not fit --ctx \(plan.context)")
+        }
+        var engine = try Engine(model: description, options: options, plan: plan)
+        var draw = SamplerSettings()
+        draw.temperature = 1
+        draw.seed = 1
+        var sampler = Sampler(settings: draw, vocabularyCount: description.vocabularyCount)
+        var id: Int32 = 0
+        var before = engine.statistics
+        var start = host_nanoseconds()
+        for position in 0..<(warmUp + count) {
+            if position == warmUp {
+                before = engine.statistics
+                start = host_nanoseconds()
+            }
+            id = tokens.map { $0[position] } ?? id
+            try engine.decode(id, at: position)
+            if tokens == nil { id = unsafe sampler.draw(engine.logits) }
+        }
+        return SpeedRun(
+            seconds: Double(host_nanoseconds() - start) / 1e9, tokens: count,
+            statistics: engine.statistics - before, engine: EngineFigures(engine))
+    }
+}
+
+/// What one run of one setting came to.
+struct SpeedRun: Encodable {
+    var tokensPerSecond: Double
+    var hitRate: Double
+    var bytesReadPerToken: Double
+    var stallSecondsPerToken: Double
+    var engine: EngineFigures
+
+    init(seconds: Double, tokens: Int, statistics: EngineStatistics, engine: EngineFigures) {
+        tokensPerSecond = Double(tokens) / seconds
+        hitRate = statistics.streaming.hitRate
+        bytesReadPerToken = Double(statistics.streaming.bytesRead) / Double(tokens)
+        stallSecondsPerToken =
+            Double(statistics.streaming.stallNanoseconds) / 1e9 / Double(tokens)
+        self.engine = engine
+    }
+}
+
+/// The runs of one setting.
+struct SpeedRow: Encodable {
+    /// Median with least and greatest.
+    struct Spread: Encodable {
+        var median: Double
+        var least: Double
+        var greatest: Double
+
+        init(_ values: [Double]) {
+            let sorted = values.sorted()
+            median = (sorted[(sorted.count - 1) / 2] + sorted[sorted.count / 2]) / 2
+            least = sorted[0]
+            greatest = sorted[sorted.count - 1]
+        }
+
+        func text(_ decimals: Int) -> String {
+            "\(fixed(median, decimals)) (\(fixed(least, decimals))-\(fixed(greatest, decimals)))"
+        }
+    }
+
+    var setting: String
+    var tokensPerSecond: Spread
+    var hitRate: Spread
+    var bytesReadPerToken: Spread
+    var stallSecondsPerToken: Spread
+    var runs: [SpeedRun]
+
+    init(setting: String, runs: [SpeedRun]) {
+        self.setting = setting
+        self.runs = runs
+        tokensPerSecond = Spread(runs.map(\.tokensPerSecond))
+        hitRate = Spread(runs.map(\.hitRate))
+        bytesReadPerToken = Spread(runs.map(\.bytesReadPerToken))
+        stallSecondsPerToken = Spread(runs.map(\.stallSecondsPerToken))
+    }
+
+    static func table(_ rows: [SpeedRow]) -> String {
+        rows.map { row in
+            [
+                row.setting.isEmpty ? "as given" : row.setting,
+                "\(row.tokensPerSecond.text(2)) tok/s",
+                "hit rate \(fixed(row.hitRate.median * 100, 1)) %",
+                "\(ByteSize(bytes: Int(row.bytesReadPerToken.median))) read per token",
+                "stall \(fixed(row.stallSecondsPerToken.median * 1000, 1)) ms per token",
+            ].joined(separator: " | ") + "\n"
+        }.joined()
+    }
+}

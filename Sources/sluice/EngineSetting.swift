@@ -1,0 +1,53 @@
+import ExpertStreaming
+import Inference
+
+/// One way of running an engine, as `bench` compares them: words such as `cache=2x` or `io=pread`,
+/// named like the options of the same meaning and applied on top of those.
+struct EngineSetting {
+    /// As it was given, for tables.
+    let text: String
+    private let words: [(name: String, value: String)]
+
+    init(_ text: String) throws {
+        self.text = text
+        words = try text.split(whereSeparator: { $0 == " " || $0 == ";" }).map { word in
+            let halves = word.split(separator: "=", maxSplits: 1).map(String.init)
+            guard halves.count == 2 else {
+                throw InputError("--setting '\(text)': '\(word)' is not NAME=VALUE")
+            }
+            return (halves[0], halves[1])
+        }
+    }
+
+    /// Every combination of the settings with these cache sizes.
+    static func all(_ texts: [String], caches: [CacheSize]) throws -> [EngineSetting] {
+        let texts = texts.isEmpty ? [""] : texts
+        guard !caches.isEmpty else { return try texts.map { try EngineSetting($0) } }
+        return try caches.flatMap { cache in
+            try texts.map {
+                try EngineSetting($0.isEmpty ? "cache=\(cache)" : "cache=\(cache) \($0)")
+            }
+        }
+    }
+
+    func apply(to options: inout EngineOptions) throws {
+        for (name, value) in words {
+            switch name {
+            case "cache": options.cache = try parsed(name, value, CacheSize(value))
+            case "memory": options.memoryBytes = try parsed(name, value, ByteSize(value)).bytes
+            case "threads": options.threads = try parsed(name, value, Int(value))
+            case "io": options.io = try parsed(name, value, IOArgument(rawValue: value)).mode
+            case "math": options.arithmetic = try parsed(name, value, Arithmetic(rawValue: value))
+            default:
+                throw InputError("--setting '\(text)': no setting is called '\(name)'")
+            }
+        }
+    }
+
+    private func parsed<Value>(_ name: String, _ value: String, _ result: Value?) throws -> Value {
+        guard let result else {
+            throw InputError("--setting '\(text)': '\(value)' is no value for \(name)")
+        }
+        return result
+    }
+}
