@@ -78,14 +78,14 @@ def drop_page_cache():
     pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
 
 
-def fio(path, block="1M", depth=8, seconds=4, realtime=False):
-    """Random O_DIRECT reads of the same file in GB/s, by fio; None without fio."""
+def fio(path, block="1M", depth=8, seconds=4, realtime=False, disk=None):
+    """Random O_DIRECT reads of the same file in GB/s, by fio; None without fio. `disk` is a DiskLimit."""
     if not shutil.which("fio"):
         return None
     result = subprocess.run(
         (["chrt", "--rr", "10"] if realtime else []) + ["fio", "--name=read", f"--filename={path}", "--readonly", "--direct=1", "--rw=randread", f"--bs={block}",
          f"--iodepth={depth}", "--ioengine=io_uring", f"--runtime={seconds}", "--time_based", "--output-format=json"],
-        capture_output=True, text=True)
+        capture_output=True, text=True, preexec_fn=disk.enter if disk else None)
     try:
         return json.loads(result.stdout[result.stdout.index("{"):])["jobs"][0]["read"]["bw_bytes"] / 1e9
     except (ValueError, KeyError):
@@ -153,19 +153,63 @@ class MemoryLimit:
         print(f"left behind: {self.path}", file=sys.stderr)
 
 
+class DiskLimit:
+    """A fresh cgroup, v1 or v2, that reads a file's disk with at most so many bytes per second."""
+
+    def __init__(self, path, bytes_per_second):
+        device = (block_device(path) / "dev").read_text().strip()
+        name = f"sluice-disk-{os.getpid()}-{time.monotonic_ns()}"
+        first = pathlib.Path("/sys/fs/cgroup/blkio")
+        if (first / "blkio.throttle.read_bps_device").exists():
+            self.path = first / name
+            self.path.mkdir()
+            (self.path / "blkio.throttle.read_bps_device").write_text(f"{device} {int(bytes_per_second)}")
+            return
+        root = pathlib.Path("/sys/fs/cgroup")
+        if "io" not in (root / "cgroup.controllers").read_text():
+            sys.exit("no io controller for cgroups here: the disk cannot be slowed down")
+        (root / "cgroup.subtree_control").write_text("+io")
+        self.path = root / name
+        self.path.mkdir()
+        (self.path / "io.max").write_text(f"{device} rbps={int(bytes_per_second)}")
+
+    def enter(self):
+        """Called in the child, before it becomes the measured program."""
+        (self.path / "cgroup.procs").write_text(str(os.getpid()))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for _ in range(50):
+            try:
+                return self.path.rmdir()
+            except OSError:
+                time.sleep(0.1)
+        print(f"left behind: {self.path}", file=sys.stderr)
+
+
 # --------------------------------------------------------------------------------------------- runs
 
 
-def measured(command, limit=None, realtime=False, cold=False, timeout=1200, environment=None):
-    """Runs a command; (its stdout, figures of its cgroup). Ends the script if the command fails."""
+def measured(command, limit=None, realtime=False, cold=False, timeout=1200, environment=None, disk=None):
+    """Runs a command; (its stdout, figures of its cgroup). Ends the script if the command fails.
+
+    `disk` is a DiskLimit, and is left for the next run."""
     if realtime:
         command = ["chrt", "--rr", "10", *command]
     if cold:
         drop_page_cache()
     with contextlib.ExitStack() as stack:
         group = stack.enter_context(MemoryLimit(limit)) if limit else None
+        groups = [entered for entered in (group, disk) if entered]
+
+        def enter():
+            for entered in groups:
+                entered.enter()
+
         result = subprocess.run(command, capture_output=True, text=True, timeout=timeout,
-                                env={**os.environ, **(environment or {})}, preexec_fn=group.enter if group else None)
+                                env={**os.environ, **(environment or {})}, preexec_fn=enter if groups else None)
         if result.returncode != 0:
             sys.exit(f"status {result.returncode} of: {' '.join(map(str, command))}\n{result.stderr[-2000:]}")
         return result.stdout, group.figures() if group else {}
