@@ -29,6 +29,8 @@ extension EngineState {
         unsafe output = weights.matrix(model.output ?? model.tokenEmbedding, arithmetic)
         unsafe outputNorm = weights.vector(model.outputNorm)
         unsafe ids = integers(layout.ids)
+        unsafe positions = integers(layout.positions)
+        unsafe sequences = integers(layout.sequences)
         unsafe hidden = floats(layout.hidden)
         unsafe normed = rows(layout.normed)
         unsafe query = floats(layout.query)
@@ -71,6 +73,7 @@ extension EngineState {
         unsafe normalisesGateWeights = model.normalisesGateWeights
         unsafe keyValueIsFloat = arithmetic == .f32
         unsafe contextCapacity = plan.context
+        unsafe layerCount = model.layerCount
         for (index, layer) in model.layers.enumerated() {
             let experts = unsafe layer.parts.map { part in
                 unsafe Matrix(

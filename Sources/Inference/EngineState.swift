@@ -24,6 +24,7 @@ internal import CKernels
     var normalisesGateWeights = false
     var keyValueIsFloat = false
     var contextCapacity = 0
+    var layerCount = 0
     var layers: UnsafeMutablePointer<LayerState>
     var tokenEmbedding: Matrix
     var output: Matrix
@@ -32,9 +33,9 @@ internal import CKernels
     // The running chunk
     var layer = 0
     var tokens = 0
-    /// Position of the chunk's first token.
-    var position = 0
     var ids: UnsafeMutablePointer<Int32>  // (T)
+    var positions: UnsafeMutablePointer<Int32>  // (T), each in its own sequence
+    var sequences: UnsafeMutablePointer<Int32>  // (T)
     var hidden: UnsafeMutablePointer<Float>  // residual stream (T, embedding)
     var normed: Activations  // (T, embedding)
     var query: UnsafeMutablePointer<Float>  // (T, heads x head size)
@@ -75,7 +76,7 @@ internal import CKernels
     // Tables
     var cosine: UnsafeMutablePointer<Float>  // (context, rotary pairs)
     var sine: UnsafeMutablePointer<Float>
-    /// (layers, key-value heads, context, head size), f16 or f32
+    /// (sequences, layers, key-value heads, context, head size), f16 or f32
     var keyCache: UnsafeMutableRawPointer
     var valueCache: UnsafeMutableRawPointer
 }
@@ -110,7 +111,8 @@ extension EngineState {
     /// What the running chunk's current layer did.
     func observation(routerLogits: UnsafePointer<Float>) -> LayerObservation {
         unsafe LayerObservation(
-            layer: layer, position: position, tokens: tokens, ids: ids, routerLogits: routerLogits,
+            layer: layer, tokens: tokens, ids: ids, positions: positions, sequences: sequences,
+            routerLogits: routerLogits,
             input: normed.floats, residual: hidden, chosen: chosen, gateWeights: gateWeights,
             outputRow: pairOfChoice, expertOutput: expertOutput)
     }

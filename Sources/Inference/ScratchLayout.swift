@@ -17,7 +17,8 @@ struct ScratchLayout: Sendable {
 
     private(set) var byteCount = 0
 
-    var layers = 0, ids = 0, hidden = 0, query = 0, key = 0, value = 0, projected = 0
+    var layers = 0, ids = 0, positions = 0, sequences = 0, hidden = 0, query = 0, key = 0,
+        value = 0, projected = 0
     var routerLogits = 0, chosen = 0, gateWeights = 0, pairOfChoice = 0, tokenOfPair = 0,
         firstPair = 0
     var distinct = 0, ready = 0, gateRows = 0, expertOutput = 0, logits = 0, scores = 0,
@@ -51,6 +52,8 @@ struct ScratchLayout: Sendable {
 
         layers = unsafe take(model.layerCount * MemoryLayout<LayerState>.stride)
         ids = take(chunk * 4)
+        positions = take(chunk * 4)
+        sequences = take(chunk * 4)
         hidden = take(chunk * embedding * 4)
         normed = rows(chunk, embedding, normedKinds)
         query = take(chunk * queryWidth * 4)

@@ -120,19 +120,22 @@ extension EngineState {
                         row, keyNorm, UInt32(whole ? keyWidth : headSize), normEpsilon, row)
                 }
             }
-            let position = unsafe position + token
+            let position = unsafe Int(positions[token])
+            let sequence = unsafe Int(sequences[token])
             for head in unsafe 0..<headCount { unsafe turn(queries + head * headSize, position) }
             for head in unsafe 0..<keyValueHeadCount {
                 unsafe turn(keys + head * headSize, position)
-                let place = unsafe cacheRow(head: head) + position * headSize
+                let place =
+                    unsafe cacheRow(sequence: sequence, layer: layer, head: head)
+                    + position * headSize
                 unsafe store(keys + head * headSize, keyCache, place)
                 unsafe store(values + head * headSize, valueCache, place)
             }
         }
     }
 
-    /// One (token, head) task: softmax(q . K / sqrt(head size)) V over the positions up to the
-    /// token's own.
+    /// One (token, head) task: softmax(q . K / sqrt(head size)) V over its sequence's positions up
+    /// to the token's own.
     func attend(tasks: Range<Int>, _ worker: Int) {
         let group = unsafe headCount / keyValueHeadCount
         let scale = unsafe 1 / Float(headSize).squareRoot()
@@ -140,10 +143,11 @@ extension EngineState {
         let table = unsafe kernels.table
         for task in tasks {
             let (token, head) = unsafe (task / headCount, task % headCount)
-            let count = unsafe position + token + 1
+            let count = unsafe Int(positions[token]) + 1
             let queries = unsafe query + task * headSize
             let out = unsafe mixed.floats + task * headSize
-            let place = unsafe cacheRow(head: head / group)
+            let place = unsafe cacheRow(
+                sequence: Int(sequences[token]), layer: layer, head: head / group)
             let (size, stride) = unsafe (UInt32(headSize), headSize)
             if unsafe keyValueIsFloat {
                 let keys = unsafe keyCache.assumingMemoryBound(to: Float.self) + place
@@ -285,6 +289,22 @@ extension EngineState {
         }
     }
 
+    /// Copies the first `count` positions of one sequence's keys and values to another's.
+    func copyPositions(_ count: Int, from source: Int, to target: Int) {
+        let elementBytes = unsafe keyValueIsFloat ? 4 : 2
+        for layer in unsafe 0..<layerCount {
+            for head in unsafe 0..<keyValueHeadCount {
+                let from = unsafe cacheRow(sequence: source, layer: layer, head: head)
+                let to = unsafe cacheRow(sequence: target, layer: layer, head: head)
+                let bytes = unsafe count * headSize * elementBytes
+                unsafe (keyCache + to * elementBytes).copyMemory(
+                    from: keyCache + from * elementBytes, byteCount: bytes)
+                unsafe (valueCache + to * elementBytes).copyMemory(
+                    from: valueCache + from * elementBytes, byteCount: bytes)
+            }
+        }
+    }
+
     func headInput(tokens: Range<Int>) {
         for token in tokens {
             let source = unsafe hidden + (headFirstToken + token) * embeddingLength
@@ -339,8 +359,9 @@ extension EngineState {
     }
 
     /// First element of a key-value head's rows in the cache.
-    private func cacheRow(head: Int) -> Int {
-        unsafe (layer * keyValueHeadCount + head) * contextCapacity * headSize
+    private func cacheRow(sequence: Int, layer: Int, head: Int) -> Int {
+        unsafe ((sequence * layerCount + layer) * keyValueHeadCount + head) * contextCapacity
+            * headSize
     }
 
     private func turn(_ x: UnsafeMutablePointer<Float>, _ position: Int) {
