@@ -319,17 +319,22 @@ internal import Quantization
         while first < distinctCount {
             let count = min(streamer.leaseCapacity(layer: layer), distinctCount - first)
             let wave = unsafe state.pointee.distinct + first
-            unsafe streamer.acquire(layer: layer, experts: wave, count: count)
+            unsafe streamer.acquire(layer: layer, experts: wave, planes: nil, count: count)
             var given = 0
             while given < count {
                 unsafe state.pointee.readyCount = 0
                 while true {
                     let index = unsafe streamer.next(wait: state.pointee.readyCount == 0)
                     if index < 0 { break }
-                    unsafe state.pointee.addReady(
-                        expert: Int(wave[index]), gate: streamer.address(index: index, part: 0),
-                        up: streamer.address(index: index, part: 1),
-                        down: streamer.address(index: index, part: 2))
+                    let matrices = unsafe state.pointee.addReady(
+                        expert: Int(wave[index]), planes: streamer.planes(index: index))
+                    for part in 0..<3 {
+                        for plane in unsafe 0..<matrices[part].addressCount {
+                            unsafe matrices[part].place(
+                                plane: plane,
+                                at: streamer.address(index: index, plane: plane, part: part))
+                        }
+                    }
                 }
                 let readyCount = unsafe state.pointee.readyCount
                 if readyCount == 0 { break }

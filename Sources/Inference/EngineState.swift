@@ -56,6 +56,10 @@ internal import CKernels
     var distinctCount = 0
     var ready: UnsafeMutablePointer<ReadyExpert>
     var readyCount = 0
+    /// Shapes and formats of every layer's experts, without addresses: (layers, 3)
+    var expertMatrices: UnsafeMutablePointer<ExpertMatrix>
+    /// Gate, up and down matrices of the ready experts: (ready, 3)
+    var readyMatrices: UnsafeMutablePointer<ExpertMatrix>
 
     // Expert arithmetic
     var gathered: Activations  // (P, embedding); unused for one token
@@ -92,17 +96,10 @@ internal import CKernels
     var keyNorm: UnsafePointer<Float>?
     var expertNorm: UnsafePointer<Float>
     var router: Matrix
-    /// The three expert matrices; `weights` is set per expert when it is leased.
-    var gate: Matrix
-    var up: Matrix
-    var down: Matrix
 }
 
-/// A leased expert and the pairs it computes.
-@unsafe struct ReadyExpert {
-    var gate: UnsafeRawPointer
-    var up: UnsafeRawPointer
-    var down: UnsafeRawPointer
+/// The pairs that a leased expert computes; its matrices are in `readyMatrices`.
+struct ReadyExpert {
     var firstPair: Int
     var pairCount: Int
 }

@@ -236,14 +236,12 @@ extension EngineState {
             let input = unsafe tokens == 1 ? normed : gathered
             let inputRow = unsafe tokens == 1 ? 0 : expert.firstPair
             let place = unsafe expert.firstPair * expertWidth
-            var gate = unsafe layers[layer].gate
-            unsafe gate.weights = expert.gate
             unsafe multiplyExpert(
-                gate, rows, input, inputRow, expert.pairCount, gateRows + place, worker)
-            var up = unsafe layers[layer].up
-            unsafe up.weights = expert.up
+                readyMatrices + index * 3, rows, input, inputRow, expert.pairCount,
+                gateRows + place, worker)
             unsafe multiplyExpert(
-                up, rows, input, inputRow, expert.pairCount, expertHidden.floats + place, worker)
+                readyMatrices + index * 3 + 1, rows, input, inputRow, expert.pairCount,
+                expertHidden.floats + place, worker)
         }
     }
 
@@ -252,7 +250,7 @@ extension EngineState {
         for index in unsafe 0..<readyCount {
             let expert = unsafe ready[index]
             // Pairs are dealt round, because in decode every expert has just one.
-            for pair in unsafe expert.firstPair..<(expert.firstPair + expert.pairCount)
+            for pair in expert.firstPair..<(expert.firstPair + expert.pairCount)
             where pair % workers == worker {
                 let up = unsafe expertHidden.floats + pair * expertWidth
                 unsafe kernels.table.pointee.swiglu(
@@ -267,10 +265,9 @@ extension EngineState {
         let rows = unsafe part(embeddingLength, worker, workers)
         for index in unsafe 0..<readyCount {
             let expert = unsafe ready[index]
-            var down = unsafe layers[layer].down
-            unsafe down.weights = expert.down
             unsafe multiplyExpert(
-                down, rows, expertHidden, expert.firstPair, expert.pairCount,
+                readyMatrices + index * 3 + 2, rows, expertHidden, expert.firstPair,
+                expert.pairCount,
                 expertOutput + expert.firstPair * embeddingLength, worker)
         }
     }
@@ -349,13 +346,14 @@ extension EngineState {
     }
 
     private func multiplyExpert(
-        _ matrix: Matrix, _ rows: Range<Int>, _ x: Activations, _ row: Int, _ tokens: Int,
-        _ y: UnsafeMutablePointer<Float>, _ worker: Int
+        _ expert: UnsafePointer<ExpertMatrix>, _ rows: Range<Int>, _ x: Activations, _ row: Int,
+        _ tokens: Int, _ y: UnsafeMutablePointer<Float>, _ worker: Int
     ) {
-        let kind = unsafe matrix.path.input
-        unsafe matrix.multiply(
+        let kind = unsafe expert.pointee.matrix.path.input
+        unsafe expert.pointee.multiply(
             kernels, rows: rows, x: x.row(kind, row), xStride: x.strideBytes(kind), tokens: tokens,
-            y: y, yStride: matrix.rows, rowBuffer: rowBuffers + worker * rowBufferLength)
+            y: y, yStride: expert.pointee.matrix.rows,
+            rowBuffer: rowBuffers + worker * rowBufferLength)
     }
 
     /// First element of a key-value head's rows in the cache.
