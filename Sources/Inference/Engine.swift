@@ -31,6 +31,8 @@ internal import Quantization
     /// (chunk, experts); only while somebody observes, because the softmax overwrites the original.
     private var rawLogits: [Float] = []
     private var observer: ((LayerObservation) -> Void)?
+    /// The recorded routing that is forced; `EngineState` points into it.
+    private var replayed: FlatRouting?
 
     public var vocabularyCount: Int { model.vocabularyCount }
     /// Positions the key-value cache holds.
@@ -122,6 +124,25 @@ internal import Quantization
         rawLogits =
             observer == nil ? [] : [Float](repeating: 0, count: plan.chunk * model.expertCount)
         self.observer = observer
+    }
+
+    /// Takes the experts and gate weights of every token from now on from a recording instead of the
+    /// router, token after token in the order of computation and again from its start after its end;
+    /// nil ends it. The router is still computed, so a token costs what it always does, and memory
+    /// for a copy of the recording is taken on top of the plan: for measuring with the routing of
+    /// another model.
+    ///
+    /// - Throws: `EngineError` unless layers, experts and experts per token are this model's.
+    public mutating func forceRouting(_ replay: RoutingReplay?) throws(EngineError) {
+        guard let replay else {
+            unsafe state.pointee.forced = nil
+            replayed = nil
+            return
+        }
+        try replay.check(model)
+        let flat = FlatRouting(replay)
+        unsafe state.pointee.forced = flat.start
+        replayed = consume flat
     }
 
     /// Computes `ids` at positions from `position` on, chunk by chunk, and the logits after the
@@ -306,6 +327,7 @@ internal import Quantization
             times.routerNanoseconds += chosen - routed
             times.expertNanoseconds += done - chosen
         }
+        unsafe state.pointee.forced?.advance(tokens)
         times.tokens += UInt64(tokens)
     }
 

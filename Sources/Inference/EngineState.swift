@@ -48,6 +48,8 @@ internal import CKernels
     var routerLogits: UnsafeMutablePointer<Float>  // (T, experts)
     var chosen: UnsafeMutablePointer<Int32>  // (T, k)
     var gateWeights: UnsafeMutablePointer<Float>  // (T, k)
+    /// What stands in for the router's choice while a recorded routing is forced.
+    var forced: ForcedRouting?
     var pairOfChoice: UnsafeMutablePointer<Int32>  // (T, k)
     var tokenOfPair: UnsafeMutablePointer<Int32>  // (P)
     var firstPair: UnsafeMutablePointer<Int32>  // (experts + 1)

@@ -194,6 +194,15 @@ extension EngineState {
 
     /// Softmax over all experts, then the k largest in descending order, ties to the lower index.
     func choose(tokens: Range<Int>) {
+        if let forced = unsafe forced {
+            for token in tokens {
+                let place = unsafe token * expertsPerToken
+                unsafe forced.copy(
+                    token: token, layer: layer, experts: chosen + place,
+                    weights: gateWeights + place)
+            }
+            return
+        }
         for token in tokens {
             let logits = unsafe routerLogits + token * expertCount
             let picks = unsafe chosen + token * expertsPerToken
