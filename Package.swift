@@ -78,7 +78,10 @@ let package = Package(
             swiftSettings: swiftSettings),
         .testTarget(
             name: "InferenceTests",
-            dependencies: ["Inference", "CAllocationCounter", "ExpertStreaming", "ModelFormats"],
+            dependencies: [
+                "CKernels", "Inference", "CAllocationCounter", "ExpertStreaming", "ModelFormats",
+                "Quantization",
+            ],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "GenerationTests",

@@ -4,7 +4,12 @@ internal import CKernels
 internal import ModelFormats
 internal import Quantization
 
-/// One sequence on one model: ids in, logits out, experts streamed as the router asks for them.
+/// One model and the sequences it computes: ids in, logits out, experts streamed as the router asks
+/// for them.
+///
+/// A sequence is a number below `sequenceCapacity` and a key-value cache of its own. Computing one
+/// token of several sequences together reads an expert that more than one of them uses only once,
+/// and changes no bit of any answer.
 ///
 /// An engine is used by one thread at a time, the *leader*; it owns the memory, the compute threads
 /// and the expert streamer. After `init` a token allocates nothing, locks nothing and throws
@@ -26,10 +31,14 @@ internal import Quantization
     /// (chunk, experts); only while somebody observes, because the softmax overwrites the original.
     private var rawLogits: [Float] = []
     private var observer: ((LayerObservation) -> Void)?
+    /// The recorded routing that is forced; `EngineState` points into it.
+    private var replayed: FlatRouting?
 
     public var vocabularyCount: Int { model.vocabularyCount }
     /// Positions the key-value cache holds.
     public var contextCapacity: Int { plan.context }
+    /// Sequences the engine holds.
+    public var sequenceCapacity: Int { plan.sequences }
     /// The rung of the I/O ladder in use, and why not a higher one.
     public var ioMode: IOMode { streamer.mode }
     public var ioModeReason: String { streamer.modeReason }
@@ -92,8 +101,14 @@ internal import Quantization
 
     /// Logits after the last token computed, one per token of the vocabulary; valid until the next
     /// call.
-    public var logits: UnsafeBufferPointer<Float> {
-        unsafe UnsafeBufferPointer(start: state.pointee.logits, count: model.vocabularyCount)
+    public var logits: UnsafeBufferPointer<Float> { unsafe logits(step: 0) }
+
+    /// Logits after a step of the last `decode(_:)`, by its index; valid until the next call.
+    public func logits(step: Int) -> UnsafeBufferPointer<Float> {
+        precondition(step >= 0 && step < plan.headRows, "no step \(step)")
+        return unsafe UnsafeBufferPointer(
+            start: state.pointee.logits + step * model.vocabularyCount,
+            count: model.vocabularyCount)
     }
 
     /// Counters since the engine was made.
@@ -111,42 +126,98 @@ internal import Quantization
         self.observer = observer
     }
 
+    /// Takes the experts and gate weights of every token from now on from a recording instead of the
+    /// router, token after token in the order of computation and again from its start after its end;
+    /// nil ends it. The router is still computed, so a token costs what it always does, and memory
+    /// for a copy of the recording is taken on top of the plan: for measuring with the routing of
+    /// another model.
+    ///
+    /// - Throws: `EngineError` unless layers, experts and experts per token are this model's.
+    public mutating func forceRouting(_ replay: RoutingReplay?) throws(EngineError) {
+        guard let replay else {
+            unsafe state.pointee.forced = nil
+            replayed = nil
+            return
+        }
+        try replay.check(model)
+        let flat = FlatRouting(replay)
+        unsafe state.pointee.forced = flat.start
+        replayed = consume flat
+    }
+
     /// Computes `ids` at positions from `position` on, chunk by chunk, and the logits after the
     /// last.
     ///
-    /// Every id is below `vocabularyCount` and every position below `contextCapacity`; the
-    /// positions before have been computed.
-    public mutating func prefill(_ ids: [Int32], from position: Int) throws(StreamingError) {
+    /// Every id is below `vocabularyCount`, every position below `contextCapacity` and the sequence
+    /// below `sequenceCapacity`; the sequence's positions before have been computed.
+    public mutating func prefill(
+        _ ids: [Int32], from position: Int, sequence: Int = 0
+    ) throws(StreamingError) {
         precondition(position + ids.count <= contextCapacity, "positions past the context")
+        precondition(sequence >= 0 && sequence < sequenceCapacity, "no sequence \(sequence)")
+        beginSequence(at: position)
         var first = 0
         while first < ids.count {
             let count = min(plan.chunk, ids.count - first)
-            load(ids[first..<(first + count)])
-            try chunk(count, position + first)
+            load(ids[first..<(first + count)], from: position + first, sequence: sequence)
+            try chunk(count)
             first += count
             if first == ids.count { head(of: count - 1, rows: 1) }
         }
     }
 
     /// Computes one token at `position`, and the logits after it.
-    public mutating func decode(_ id: Int32, at position: Int) throws(StreamingError) {
-        precondition(position < contextCapacity && id >= 0 && Int(id) < vocabularyCount)
-        unsafe state.pointee.ids[0] = id
-        try chunk(1, position)
+    public mutating func decode(
+        _ id: Int32, at position: Int, sequence: Int = 0
+    ) throws(StreamingError) {
+        load(DecodeStep(sequence: sequence, id: id, position: position), at: 0)
+        beginSequence(at: position)
+        try chunk(1)
         head(of: 0, rows: 1)
     }
 
-    /// Computes `ids` from position 0 and hands the logits after each of them to `receive`, in
-    /// order.
+    /// Computes one token of each of several sequences together, and the logits after each of them:
+    /// see `logits(step:)`. An expert that several of them use is read and computed once.
+    ///
+    /// - Parameter steps: At least one, at most one for a sequence; ids, positions and sequences as
+    ///   for `prefill`.
+    public mutating func decode(_ steps: Span<DecodeStep>) throws(StreamingError) {
+        precondition(
+            steps.count > 0 && steps.count <= sequenceCapacity, "\(steps.count) steps at once")
+        for index in 0..<steps.count {
+            for earlier in 0..<index {
+                precondition(
+                    steps[earlier].sequence != steps[index].sequence,
+                    "two steps of sequence \(steps[index].sequence) at once")
+            }
+            load(steps[index], at: index)
+        }
+        try chunk(steps.count)
+        head(of: 0, rows: steps.count)
+    }
+
+    /// Gives `target` the first `count` positions of `source`, as if it had computed the same ids:
+    /// for prompts that begin alike.
+    public mutating func copySequence(from source: Int, to target: Int, count: Int) {
+        precondition(
+            source >= 0 && source < sequenceCapacity && target >= 0 && target < sequenceCapacity
+                && count >= 0 && count <= contextCapacity,
+            "\(count) positions cannot be copied from sequence \(source) to \(target)")
+        if source != target { unsafe state.pointee.copyPositions(count, from: source, to: target) }
+    }
+
+    /// Computes `ids` as sequence 0 from position 0 and hands the logits after each of them to
+    /// `receive`, in order.
     public mutating func everyLogit(
         of ids: [Int32], _ receive: (UnsafeBufferPointer<Float>) throws -> Void
     ) throws {
         precondition(ids.count <= contextCapacity, "positions past the context")
+        beginSequence(at: 0)
         var first = 0
         while first < ids.count {
             let count = min(plan.chunk, ids.count - first)
-            load(ids[first..<(first + count)])
-            try chunk(count, first)
+            load(ids[first..<(first + count)], from: first, sequence: 0)
+            try chunk(count)
             var row = 0
             while row < count {
                 let rows = min(plan.headRows, count - row)
@@ -189,22 +260,39 @@ internal import Quantization
         }
     }
 
-    private func load(_ ids: ArraySlice<Int32>) {
+    private func load(_ ids: ArraySlice<Int32>, from position: Int, sequence: Int) {
         for (index, id) in ids.enumerated() {
-            precondition(
-                id >= 0 && Int(id) < vocabularyCount, "token id \(id) is not in the vocabulary")
-            unsafe state.pointee.ids[index] = id
+            load(DecodeStep(sequence: sequence, id: id, position: position + index), at: index)
         }
+    }
+
+    private func load(_ step: DecodeStep, at index: Int) {
+        precondition(
+            step.id >= 0 && Int(step.id) < vocabularyCount,
+            "token id \(step.id) is not in the vocabulary")
+        precondition(
+            step.position >= 0 && step.position < contextCapacity,
+            "position \(step.position) is not in the context")
+        precondition(
+            step.sequence >= 0 && step.sequence < sequenceCapacity, "no sequence \(step.sequence)")
+        unsafe state.pointee.ids[index] = step.id
+        unsafe state.pointee.positions[index] = Int32(step.position)
+        unsafe state.pointee.sequences[index] = Int32(step.sequence)
+    }
+
+    /// Lets policies that count per sequence begin anew. With several sequences in turn there is no
+    /// such moment.
+    private mutating func beginSequence(at position: Int) {
+        if position == 0, sequenceCapacity == 1 { streamer.beginSequence() }
     }
 
     // One token's way
 
-    /// Computes the `tokens` ids loaded, from `position` on, up to the last layer's residual
-    /// stream.
-    private mutating func chunk(_ tokens: Int, _ position: Int) throws(StreamingError) {
+    /// Computes the `tokens` steps loaded up to the last layer's residual stream.
+    private mutating func chunk(_ tokens: Int) throws(StreamingError) {
         let state = unsafe self.state
         unsafe state.pointee.tokens = tokens
-        unsafe state.pointee.position = position
+        streamer.beginToken()
         run(.embed)
         for layer in 0..<model.layerCount {
             unsafe state.pointee.layer = layer
@@ -239,6 +327,7 @@ internal import Quantization
             times.routerNanoseconds += chosen - routed
             times.expertNanoseconds += done - chosen
         }
+        unsafe state.pointee.forced?.advance(tokens)
         times.tokens += UInt64(tokens)
     }
 
@@ -252,17 +341,22 @@ internal import Quantization
         while first < distinctCount {
             let count = min(streamer.leaseCapacity(layer: layer), distinctCount - first)
             let wave = unsafe state.pointee.distinct + first
-            unsafe streamer.acquire(layer: layer, experts: wave, count: count)
+            unsafe streamer.acquire(layer: layer, experts: wave, planes: nil, count: count)
             var given = 0
             while given < count {
                 unsafe state.pointee.readyCount = 0
                 while true {
                     let index = unsafe streamer.next(wait: state.pointee.readyCount == 0)
                     if index < 0 { break }
-                    unsafe state.pointee.addReady(
-                        expert: Int(wave[index]), gate: streamer.address(index: index, part: 0),
-                        up: streamer.address(index: index, part: 1),
-                        down: streamer.address(index: index, part: 2))
+                    let matrices = unsafe state.pointee.addReady(
+                        expert: Int(wave[index]), planes: streamer.planes(index: index))
+                    for part in 0..<3 {
+                        for plane in unsafe 0..<matrices[part].addressCount {
+                            unsafe matrices[part].place(
+                                plane: plane,
+                                at: streamer.address(index: index, plane: plane, part: part))
+                        }
+                    }
                 }
                 let readyCount = unsafe state.pointee.readyCount
                 if readyCount == 0 { break }

@@ -9,6 +9,8 @@ public struct EngineOptions: Sendable {
     /// Positions of the key-value cache; nil takes the model's, at most
     /// `EngineOptions.defaultContext`.
     public var context: Int?
+    /// Sequences held at the same time, each with `context` positions of its own.
+    public var sequences = 1
     /// Compute threads; nil takes all processors this process may use.
     public var threads: Int?
     /// Rung of the I/O ladder; nil probes from the top.

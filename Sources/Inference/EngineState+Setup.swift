@@ -29,6 +29,8 @@ extension EngineState {
         unsafe output = weights.matrix(model.output ?? model.tokenEmbedding, arithmetic)
         unsafe outputNorm = weights.vector(model.outputNorm)
         unsafe ids = integers(layout.ids)
+        unsafe positions = integers(layout.positions)
+        unsafe sequences = integers(layout.sequences)
         unsafe hidden = floats(layout.hidden)
         unsafe normed = rows(layout.normed)
         unsafe query = floats(layout.query)
@@ -45,6 +47,10 @@ extension EngineState {
         unsafe distinct = integers(layout.distinct)
         unsafe ready = (scratch + layout.ready).bindMemory(
             to: ReadyExpert.self, capacity: model.expertCount)
+        unsafe expertMatrices = (scratch + layout.expertMatrices).bindMemory(
+            to: ExpertMatrix.self, capacity: model.layerCount * 3)
+        unsafe readyMatrices = (scratch + layout.readyMatrices).bindMemory(
+            to: ExpertMatrix.self, capacity: model.expertCount * 3)
         unsafe gathered = rows(layout.gathered)
         unsafe gateRows = floats(layout.gateRows)
         unsafe expertHidden = rows(layout.expertHidden)
@@ -71,13 +77,12 @@ extension EngineState {
         unsafe normalisesGateWeights = model.normalisesGateWeights
         unsafe keyValueIsFloat = arithmetic == .f32
         unsafe contextCapacity = plan.context
+        unsafe layerCount = model.layerCount
         for (index, layer) in model.layers.enumerated() {
-            let experts = unsafe layer.parts.map { part in
-                unsafe Matrix(
-                    // Set when an expert is leased.
-                    weights: UnsafeRawPointer(scratch), rows: part.rows, columns: part.columns,
-                    rowBytes: part.format.byteCount(elements: part.columns), format: part.format,
-                    path: MatrixPath(format: part.format, arithmetic: arithmetic))
+            for (part, shape) in layer.parts.enumerated() {
+                unsafe (expertMatrices + index * 3 + part).initialize(
+                    to: ExpertMatrix(
+                        shape, arithmetic, kernels, unplaced: UnsafeRawPointer(scratch)))
             }
             unsafe (layers + index).initialize(
                 to: LayerState(
@@ -89,8 +94,7 @@ extension EngineState {
                     queryNorm: layer.queryNorm.map { unsafe weights.vector($0) },
                     keyNorm: layer.keyNorm.map { unsafe weights.vector($0) },
                     expertNorm: weights.vector(layer.expertNorm),
-                    router: weights.matrix(layer.router, arithmetic),
-                    gate: experts[0], up: experts[1], down: experts[2]))
+                    router: weights.matrix(layer.router, arithmetic)))
         }
         unsafe fillRotaryTables(model, weights)
     }
@@ -144,14 +148,19 @@ extension EngineState {
         }
     }
 
-    /// Lists a leased expert for the next round of expert stages.
-    mutating func addReady(
-        expert: Int, gate: UnsafeRawPointer, up: UnsafeRawPointer, down: UnsafeRawPointer
-    ) {
+    /// Lists a leased expert for the next round of expert stages, with `planes` of its planes.
+    ///
+    /// - Returns: its three matrices, to be placed.
+    mutating func addReady(expert: Int, planes: Int) -> UnsafeMutablePointer<ExpertMatrix> {
         let first = unsafe Int(firstPair[expert])
         unsafe ready[readyCount] = ReadyExpert(
-            gate: gate, up: up, down: down, firstPair: first,
-            pairCount: Int(firstPair[expert + 1]) - first)
+            firstPair: first, pairCount: Int(firstPair[expert + 1]) - first)
+        let matrices = unsafe readyMatrices + readyCount * 3
+        for part in 0..<3 {
+            unsafe matrices[part] = expertMatrices[layer * 3 + part]
+            unsafe matrices[part].use(planes: planes)
+        }
         unsafe readyCount += 1
+        return unsafe matrices
     }
 }

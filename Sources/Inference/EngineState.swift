@@ -24,6 +24,7 @@ internal import CKernels
     var normalisesGateWeights = false
     var keyValueIsFloat = false
     var contextCapacity = 0
+    var layerCount = 0
     var layers: UnsafeMutablePointer<LayerState>
     var tokenEmbedding: Matrix
     var output: Matrix
@@ -32,9 +33,9 @@ internal import CKernels
     // The running chunk
     var layer = 0
     var tokens = 0
-    /// Position of the chunk's first token.
-    var position = 0
     var ids: UnsafeMutablePointer<Int32>  // (T)
+    var positions: UnsafeMutablePointer<Int32>  // (T), each in its own sequence
+    var sequences: UnsafeMutablePointer<Int32>  // (T)
     var hidden: UnsafeMutablePointer<Float>  // residual stream (T, embedding)
     var normed: Activations  // (T, embedding)
     var query: UnsafeMutablePointer<Float>  // (T, heads x head size)
@@ -47,6 +48,8 @@ internal import CKernels
     var routerLogits: UnsafeMutablePointer<Float>  // (T, experts)
     var chosen: UnsafeMutablePointer<Int32>  // (T, k)
     var gateWeights: UnsafeMutablePointer<Float>  // (T, k)
+    /// What stands in for the router's choice while a recorded routing is forced.
+    var forced: ForcedRouting?
     var pairOfChoice: UnsafeMutablePointer<Int32>  // (T, k)
     var tokenOfPair: UnsafeMutablePointer<Int32>  // (P)
     var firstPair: UnsafeMutablePointer<Int32>  // (experts + 1)
@@ -55,6 +58,10 @@ internal import CKernels
     var distinctCount = 0
     var ready: UnsafeMutablePointer<ReadyExpert>
     var readyCount = 0
+    /// Shapes and formats of every layer's experts, without addresses: (layers, 3)
+    var expertMatrices: UnsafeMutablePointer<ExpertMatrix>
+    /// Gate, up and down matrices of the ready experts: (ready, 3)
+    var readyMatrices: UnsafeMutablePointer<ExpertMatrix>
 
     // Expert arithmetic
     var gathered: Activations  // (P, embedding); unused for one token
@@ -75,7 +82,7 @@ internal import CKernels
     // Tables
     var cosine: UnsafeMutablePointer<Float>  // (context, rotary pairs)
     var sine: UnsafeMutablePointer<Float>
-    /// (layers, key-value heads, context, head size), f16 or f32
+    /// (sequences, layers, key-value heads, context, head size), f16 or f32
     var keyCache: UnsafeMutableRawPointer
     var valueCache: UnsafeMutableRawPointer
 }
@@ -91,17 +98,10 @@ internal import CKernels
     var keyNorm: UnsafePointer<Float>?
     var expertNorm: UnsafePointer<Float>
     var router: Matrix
-    /// The three expert matrices; `weights` is set per expert when it is leased.
-    var gate: Matrix
-    var up: Matrix
-    var down: Matrix
 }
 
-/// A leased expert and the pairs it computes.
-@unsafe struct ReadyExpert {
-    var gate: UnsafeRawPointer
-    var up: UnsafeRawPointer
-    var down: UnsafeRawPointer
+/// The pairs that a leased expert computes; its matrices are in `readyMatrices`.
+struct ReadyExpert {
     var firstPair: Int
     var pairCount: Int
 }
@@ -110,7 +110,8 @@ extension EngineState {
     /// What the running chunk's current layer did.
     func observation(routerLogits: UnsafePointer<Float>) -> LayerObservation {
         unsafe LayerObservation(
-            layer: layer, position: position, tokens: tokens, ids: ids, routerLogits: routerLogits,
+            layer: layer, tokens: tokens, ids: ids, positions: positions, sequences: sequences,
+            routerLogits: routerLogits,
             input: normed.floats, residual: hidden, chosen: chosen, gateWeights: gateWeights,
             outputRow: pairOfChoice, expertOutput: expertOutput)
     }

@@ -1,15 +1,20 @@
 internal import CKernels
 
-/// The table of kernels in use, with its dot products as a flat array. Copying it is free.
+/// The table of kernels in use, with its dot products as flat arrays. Copying it is free.
 @unsafe struct Kernels {
     let table: UnsafePointer<sluice_kernels>
     let gemm: UnsafePointer<sluice_gemm>
+    /// Nil for formats that are not cut into planes.
+    let planar: UnsafePointer<sluice_planar_gemm?>
 
     init(_ table: UnsafePointer<sluice_kernels>) {
         unsafe self.table = table
-        // The C array imports as a tuple; its address is the same.
-        let offset = unsafe MemoryLayout<sluice_kernels>.offset(of: \.gemm)!
-        unsafe gemm = (UnsafeRawPointer(table) + offset).assumingMemoryBound(to: sluice_gemm.self)
+        // The C arrays import as tuples; their addresses are the same.
+        let start = unsafe UnsafeRawPointer(table)
+        unsafe gemm = (start + MemoryLayout<sluice_kernels>.offset(of: \.gemm)!)
+            .assumingMemoryBound(to: sluice_gemm.self)
+        unsafe planar = (start + MemoryLayout<sluice_kernels>.offset(of: \.planar)!)
+            .assumingMemoryBound(to: sluice_planar_gemm?.self)
     }
 }
 

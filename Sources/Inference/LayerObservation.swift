@@ -2,11 +2,13 @@
 /// call only. Shapes are (rows, columns), row-major; T tokens, k experts per token.
 @safe public struct LayerObservation {
     public let layer: Int
-    /// Position of the chunk's first token; its ids are `ids`.
-    public let position: Int
     public let tokens: Int
     /// (T)
     public let ids: UnsafePointer<Int32>
+    /// Where in its sequence each token stands: (T).
+    public let positions: UnsafePointer<Int32>
+    /// The sequence each token belongs to: (T).
+    public let sequences: UnsafePointer<Int32>
     /// Raw output of the router, before any softmax: (T, experts).
     public let routerLogits: UnsafePointer<Float>
     /// What the router and the experts were given, normed: (T, embedding).
@@ -21,4 +23,7 @@
     public let outputRow: UnsafePointer<Int32>
     /// Outputs of the down matrices, before the gate weights: (T x k, embedding).
     public let expertOutput: UnsafePointer<Float>
+
+    /// Position of the chunk's first token.
+    public var position: Int { unsafe Int(positions[0]) }
 }

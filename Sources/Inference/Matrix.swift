@@ -27,6 +27,14 @@ struct MatrixPath {
     let kernel: Int32
     let input: ActivationKind
 
+    /// Decodes each row, then multiplies floats.
+    static let decoding = MatrixPath(kernel: -1, input: .float)
+
+    private init(kernel: Int32, input: ActivationKind) {
+        self.kernel = kernel
+        self.input = input
+    }
+
     init(format: BlockFormat, arithmetic: Arithmetic) {
         (kernel, input) =
             switch (format, arithmetic) {

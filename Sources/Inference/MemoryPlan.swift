@@ -25,6 +25,8 @@ public struct MemoryPlan: Sendable {
     public let streaming: StreamingPlan
     /// Positions of the key-value cache.
     public let context: Int
+    /// Sequences that the key-value cache holds, each with `context` positions.
+    public let sequences: Int
     public let threads: Int
 
     public var cacheBytes: Int { streaming.arenaBytes }
@@ -49,8 +51,11 @@ public struct MemoryPlan: Sendable {
         context = try MemoryPlan.checked(
             "--ctx", options.context ?? min(model.contextLength, EngineOptions.defaultContext),
             1...model.contextLength)
-        chunk = min(try MemoryPlan.checked("--chunk", options.chunk, 1...4096), context)
-        headRows = min(options.headRows, chunk)
+        sequences = try MemoryPlan.checked("--sequences", options.sequences, 1...256)
+        // One step of every sequence is a chunk, too, and leaves a row of logits for each.
+        chunk = max(
+            sequences, min(try MemoryPlan.checked("--chunk", options.chunk, 1...4096), context))
+        headRows = max(sequences, min(options.headRows, chunk))
         let layout = try ExpertLayout(model: model)
         self.layout = layout
         scratch = ScratchLayout(
@@ -62,9 +67,10 @@ public struct MemoryPlan: Sendable {
         let elementBytes = options.arithmetic == .f32 ? 4 : 2
         let positions = model.layerCount * model.keyValueHeadCount * model.headSize
         // Each factor is bounded by a tensor's shape; the product of them may still not fit.
-        let (rows, tooLong) = positions.multipliedReportingOverflow(by: context * 2 * elementBytes)
+        let (rows, tooLong) = positions.multipliedReportingOverflow(
+            by: sequences * context * 2 * elementBytes)
         guard !tooLong else {
-            throw EngineError("a key-value cache for \(context) positions is absurd")
+            throw EngineError("a key-value cache for \(sequences) x \(context) positions is absurd")
         }
         keyValueBytes = rows
         let held = residentBytes + keyValueBytes + scratchBytes
@@ -90,7 +96,8 @@ public struct MemoryPlan: Sendable {
         guard budgetBytes >= floorBytes else {
             throw EngineError(
                 "\(model.name) needs at least \(ByteSize(bytes: floorBytes).enoughMegabytes) of memory with a context "
-                    + "of \(context), but \(budgetSource) allows "
+                    + "of \(context)\(sequences == 1 ? "" : " for each of \(sequences) sequences"), "
+                    + "but \(budgetSource) allows "
                     + "\(ByteSize(bytes: budgetBytes)): \(ByteSize(bytes: floorBytes - budgetBytes)) short; "
                     + "give --memory \(ByteSize(bytes: floorBytes).enoughMegabytes), or lower --ctx"
             )

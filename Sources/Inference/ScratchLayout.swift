@@ -17,10 +17,12 @@ struct ScratchLayout: Sendable {
 
     private(set) var byteCount = 0
 
-    var layers = 0, ids = 0, hidden = 0, query = 0, key = 0, value = 0, projected = 0
+    var layers = 0, ids = 0, positions = 0, sequences = 0, hidden = 0, query = 0, key = 0,
+        value = 0, projected = 0
     var routerLogits = 0, chosen = 0, gateWeights = 0, pairOfChoice = 0, tokenOfPair = 0,
         firstPair = 0
-    var distinct = 0, ready = 0, gateRows = 0, expertOutput = 0, logits = 0, scores = 0,
+    var distinct = 0, ready = 0, expertMatrices = 0, readyMatrices = 0, gateRows = 0,
+        expertOutput = 0, logits = 0, scores = 0,
         rowBuffers = 0
     var cosine = 0, sine = 0
     var normed = Rows(), mixed = Rows(), gathered = Rows(), expertHidden = Rows()
@@ -51,6 +53,8 @@ struct ScratchLayout: Sendable {
 
         layers = unsafe take(model.layerCount * MemoryLayout<LayerState>.stride)
         ids = take(chunk * 4)
+        positions = take(chunk * 4)
+        sequences = take(chunk * 4)
         hidden = take(chunk * embedding * 4)
         normed = rows(chunk, embedding, normedKinds)
         query = take(chunk * queryWidth * 4)
@@ -65,7 +69,9 @@ struct ScratchLayout: Sendable {
         tokenOfPair = take(pairs * 4)
         firstPair = take((model.expertCount + 1) * 4)
         distinct = take(model.expertCount * 4)
-        ready = unsafe take(model.expertCount * MemoryLayout<ReadyExpert>.stride)
+        ready = take(model.expertCount * MemoryLayout<ReadyExpert>.stride)
+        expertMatrices = unsafe take(model.layerCount * 3 * MemoryLayout<ExpertMatrix>.stride)
+        readyMatrices = unsafe take(model.expertCount * 3 * MemoryLayout<ExpertMatrix>.stride)
         gathered = rows(chunk == 1 ? 0 : pairs, embedding, normedKinds)
         gateRows = take(pairs * model.expertWidth * 4)
         expertHidden = rows(pairs, model.expertWidth, hiddenKinds)

@@ -120,19 +120,22 @@ extension EngineState {
                         row, keyNorm, UInt32(whole ? keyWidth : headSize), normEpsilon, row)
                 }
             }
-            let position = unsafe position + token
+            let position = unsafe Int(positions[token])
+            let sequence = unsafe Int(sequences[token])
             for head in unsafe 0..<headCount { unsafe turn(queries + head * headSize, position) }
             for head in unsafe 0..<keyValueHeadCount {
                 unsafe turn(keys + head * headSize, position)
-                let place = unsafe cacheRow(head: head) + position * headSize
+                let place =
+                    unsafe cacheRow(sequence: sequence, layer: layer, head: head)
+                    + position * headSize
                 unsafe store(keys + head * headSize, keyCache, place)
                 unsafe store(values + head * headSize, valueCache, place)
             }
         }
     }
 
-    /// One (token, head) task: softmax(q . K / sqrt(head size)) V over the positions up to the
-    /// token's own.
+    /// One (token, head) task: softmax(q . K / sqrt(head size)) V over its sequence's positions up
+    /// to the token's own.
     func attend(tasks: Range<Int>, _ worker: Int) {
         let group = unsafe headCount / keyValueHeadCount
         let scale = unsafe 1 / Float(headSize).squareRoot()
@@ -140,10 +143,11 @@ extension EngineState {
         let table = unsafe kernels.table
         for task in tasks {
             let (token, head) = unsafe (task / headCount, task % headCount)
-            let count = unsafe position + token + 1
+            let count = unsafe Int(positions[token]) + 1
             let queries = unsafe query + task * headSize
             let out = unsafe mixed.floats + task * headSize
-            let place = unsafe cacheRow(head: head / group)
+            let place = unsafe cacheRow(
+                sequence: Int(sequences[token]), layer: layer, head: head / group)
             let (size, stride) = unsafe (UInt32(headSize), headSize)
             if unsafe keyValueIsFloat {
                 let keys = unsafe keyCache.assumingMemoryBound(to: Float.self) + place
@@ -190,6 +194,15 @@ extension EngineState {
 
     /// Softmax over all experts, then the k largest in descending order, ties to the lower index.
     func choose(tokens: Range<Int>) {
+        if let forced = unsafe forced {
+            for token in tokens {
+                let place = unsafe token * expertsPerToken
+                unsafe forced.copy(
+                    token: token, layer: layer, experts: chosen + place,
+                    weights: gateWeights + place)
+            }
+            return
+        }
         for token in tokens {
             let logits = unsafe routerLogits + token * expertCount
             let picks = unsafe chosen + token * expertsPerToken
@@ -232,14 +245,12 @@ extension EngineState {
             let input = unsafe tokens == 1 ? normed : gathered
             let inputRow = unsafe tokens == 1 ? 0 : expert.firstPair
             let place = unsafe expert.firstPair * expertWidth
-            var gate = unsafe layers[layer].gate
-            unsafe gate.weights = expert.gate
             unsafe multiplyExpert(
-                gate, rows, input, inputRow, expert.pairCount, gateRows + place, worker)
-            var up = unsafe layers[layer].up
-            unsafe up.weights = expert.up
+                readyMatrices + index * 3, rows, input, inputRow, expert.pairCount,
+                gateRows + place, worker)
             unsafe multiplyExpert(
-                up, rows, input, inputRow, expert.pairCount, expertHidden.floats + place, worker)
+                readyMatrices + index * 3 + 1, rows, input, inputRow, expert.pairCount,
+                expertHidden.floats + place, worker)
         }
     }
 
@@ -248,7 +259,7 @@ extension EngineState {
         for index in unsafe 0..<readyCount {
             let expert = unsafe ready[index]
             // Pairs are dealt round, because in decode every expert has just one.
-            for pair in unsafe expert.firstPair..<(expert.firstPair + expert.pairCount)
+            for pair in expert.firstPair..<(expert.firstPair + expert.pairCount)
             where pair % workers == worker {
                 let up = unsafe expertHidden.floats + pair * expertWidth
                 unsafe kernels.table.pointee.swiglu(
@@ -263,10 +274,9 @@ extension EngineState {
         let rows = unsafe part(embeddingLength, worker, workers)
         for index in unsafe 0..<readyCount {
             let expert = unsafe ready[index]
-            var down = unsafe layers[layer].down
-            unsafe down.weights = expert.down
             unsafe multiplyExpert(
-                down, rows, expertHidden, expert.firstPair, expert.pairCount,
+                readyMatrices + index * 3 + 2, rows, expertHidden, expert.firstPair,
+                expert.pairCount,
                 expertOutput + expert.firstPair * embeddingLength, worker)
         }
     }
@@ -281,6 +291,22 @@ extension EngineState {
                 unsafe kernels.table.pointee.add_scaled(
                     expertOutput + pair * embeddingLength, gateWeights[choice],
                     UInt32(embeddingLength), hidden + token * embeddingLength)
+            }
+        }
+    }
+
+    /// Copies the first `count` positions of one sequence's keys and values to another's.
+    func copyPositions(_ count: Int, from source: Int, to target: Int) {
+        let elementBytes = unsafe keyValueIsFloat ? 4 : 2
+        for layer in unsafe 0..<layerCount {
+            for head in unsafe 0..<keyValueHeadCount {
+                let from = unsafe cacheRow(sequence: source, layer: layer, head: head)
+                let to = unsafe cacheRow(sequence: target, layer: layer, head: head)
+                let bytes = unsafe count * headSize * elementBytes
+                unsafe (keyCache + to * elementBytes).copyMemory(
+                    from: keyCache + from * elementBytes, byteCount: bytes)
+                unsafe (valueCache + to * elementBytes).copyMemory(
+                    from: valueCache + from * elementBytes, byteCount: bytes)
             }
         }
     }
@@ -329,18 +355,20 @@ extension EngineState {
     }
 
     private func multiplyExpert(
-        _ matrix: Matrix, _ rows: Range<Int>, _ x: Activations, _ row: Int, _ tokens: Int,
-        _ y: UnsafeMutablePointer<Float>, _ worker: Int
+        _ expert: UnsafePointer<ExpertMatrix>, _ rows: Range<Int>, _ x: Activations, _ row: Int,
+        _ tokens: Int, _ y: UnsafeMutablePointer<Float>, _ worker: Int
     ) {
-        let kind = unsafe matrix.path.input
-        unsafe matrix.multiply(
+        let kind = unsafe expert.pointee.matrix.path.input
+        unsafe expert.pointee.multiply(
             kernels, rows: rows, x: x.row(kind, row), xStride: x.strideBytes(kind), tokens: tokens,
-            y: y, yStride: matrix.rows, rowBuffer: rowBuffers + worker * rowBufferLength)
+            y: y, yStride: expert.pointee.matrix.rows,
+            rowBuffer: rowBuffers + worker * rowBufferLength)
     }
 
     /// First element of a key-value head's rows in the cache.
-    private func cacheRow(head: Int) -> Int {
-        unsafe (layer * keyValueHeadCount + head) * contextCapacity * headSize
+    private func cacheRow(sequence: Int, layer: Int, head: Int) -> Int {
+        unsafe ((sequence * layerCount + layer) * keyValueHeadCount + head) * contextCapacity
+            * headSize
     }
 
     private func turn(_ x: UnsafeMutablePointer<Float>, _ position: Int) {
