@@ -53,10 +53,14 @@ let package = Package(
         .target(
             name: "Generation", dependencies: ["Inference", "Tokenization"],
             swiftSettings: swiftSettings),
+        .target(
+            name: "Profiling",
+            dependencies: ["CHost", "ExpertStreaming", "Inference", "ModelFormats"],
+            swiftSettings: swiftSettings),
         .executableTarget(
             name: "sluice",
             dependencies: [
-                "CHost", "ExpertStreaming", "Generation", "Inference", "ModelFormats",
+                "CHost", "ExpertStreaming", "Generation", "Inference", "ModelFormats", "Profiling",
                 "Tokenization",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
@@ -88,6 +92,10 @@ let package = Package(
             dependencies: [
                 "ExpertStreaming", "Generation", "Inference", "ModelFormats", "Tokenization",
             ], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "ProfilingTests",
+            dependencies: ["Profiling", "ExpertStreaming", "Inference", "ModelFormats"],
+            swiftSettings: swiftSettings),
 
         // Replaces malloc by one that counts, in the test binary only.
         .target(name: "CAllocationCounter", path: "Tests/Support/CAllocationCounter"),

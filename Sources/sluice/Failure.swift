@@ -3,6 +3,7 @@ import ExpertStreaming
 import Glibc
 import Inference
 import ModelFormats
+import Profiling
 
 /// Turns what the rooms throw into one line on stderr and an exit status of sysexits.h.
 enum Failure {
@@ -25,6 +26,8 @@ enum Failure {
             throw report("\(error)", configuration)
         } catch let error as StreamingError {
             throw report("\(error)", error.kind == .invalidLayout ? badData : disk)
+        } catch let error as ProfilingError {
+            throw report("\(error)", badData)
         } catch let error as InputError {
             throw report(error.description, error.code)
         } catch {
