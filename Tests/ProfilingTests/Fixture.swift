@@ -90,13 +90,22 @@ struct HandMadeLayer {
     ) {
         let none = UnsafeMutablePointer<Float>.allocate(capacity: 1)
         defer { unsafe none.deallocate() }
+        // Positions, then sequences, which are all the first.
+        let places = UnsafeMutablePointer<Int32>.allocate(capacity: 2 * ids.count)
+        defer { unsafe places.deallocate() }
+        for index in ids.indices {
+            unsafe places[index] = Int32(position + index)
+            unsafe places[ids.count + index] = 0
+        }
         unsafe gateWeights.withUnsafeBufferPointer { gates in
             unsafe outputRow.withUnsafeBufferPointer { rows in
                 unsafe expertOutput.withUnsafeBufferPointer { outputs in
                     let rowBase = unsafe rows.baseAddress ?? chosen.baseAddress!
                     let observation = unsafe LayerObservation(
-                        layer: layer, position: position, tokens: ids.count,
-                        ids: ids.baseAddress!, routerLogits: routerLogits.baseAddress!,
+                        layer: layer, tokens: ids.count, ids: ids.baseAddress!,
+                        positions: UnsafePointer(places),
+                        sequences: UnsafePointer(places + ids.count),
+                        routerLogits: routerLogits.baseAddress!,
                         input: input.baseAddress ?? UnsafePointer(none),
                         residual: residual.baseAddress ?? UnsafePointer(none),
                         chosen: chosen.baseAddress!,
