@@ -62,7 +62,7 @@ func decodeQ3_K(_ bytes: UnsafePointer<UInt8>, _ blocks: Int, _ output: UnsafeMu
 /// bytes 0-3 and 4-7 hold scales and minima 0-3 in their low six bits; bytes 8-11 hold the low nibbles of
 /// scale (below) and minimum (above) 4-7, whose two high bits sit on top of bytes 0-3 and 4-7.
 @inline(__always)
-private func scaleAndMinimum(
+func scaleAndMinimum(
     _ packed: UnsafePointer<UInt8>, _ j: Int
 ) -> (scale: UInt8, minimum: UInt8) {
     if j < 4 { return unsafe (packed[j] & 0x3F, packed[4 &+ j] & 0x3F) }

@@ -3,11 +3,11 @@ public import ModelFormats
 /// Bits of the planes that weights are cut into, most significant first: "2+2", "2+1+1", "4+4".
 ///
 /// A format with fewer bits takes the first planes as far as it has bits; one with more keeps the
-/// rest in one plane more: 2+2 cuts Q4_K in 2+2, Q6_K in 2+2+2, Q8_0 in 2+2+4.
+/// rest in planes of its own: 2+2 cuts Q4_K in 2+2, Q5_K in 2+2+1, Q6_K in 2+2+2, Q8_0 in 2+2+4.
 public struct PlaneWidths: Sendable, Equatable, CustomStringConvertible {
     public let bits: [Int]
 
-    /// Nil for text that is no sum of 1, 2 and 4.
+    /// Nil for text that is no sum of 1, 2 and 4 of at most three terms and eight bits.
     public init?(_ text: String) {
         let words = text.split(separator: "+", omittingEmptySubsequences: false)
         let bits = words.compactMap { ["1": 1, "2": 2, "4": 4][$0] }
@@ -20,41 +20,53 @@ public struct PlaneWidths: Sendable, Equatable, CustomStringConvertible {
 }
 
 /// A block format whose integers are stored by significance, so that a prefix of the planes is a
-/// coarser version of the same weights. CKernels.h defines the bytes.
+/// coarser version of the same weights. CKernels.h defines the bytes of a row.
 ///
 /// A matrix of (rows, columns) becomes one *part* per plane. The part of plane 0 holds the scales of
 /// all rows, then, from a multiple of 64 on, the plane's rows; those of the others only rows.
+///
+///     part 0   | scales of row 0 | scales of row 1 | ... | zeros | plane 0 of row 0 | of row 1 | ...
+///     part p   | plane p of row 0 | plane p of row 1 | ...
 public struct NestedFormat: Sendable, Equatable {
+    /// Most planes that a format is cut into.
+    public static let planesMax = 4
+
     /// The format that all planes together are, to the bit.
     public let format: BlockFormat
-    /// Bits of each plane, most significant first; their sum is the format's.
+    /// Bits of each plane, most significant first; their sum is the format's. Each is 1, 2 or 4.
     public let bits: [Int]
 
-    /// Nil if integers of `format` cannot be cut, or `widths` leave it in one piece.
+    /// Nil if integers of `format` cannot be cut, or `widths` leave it in one piece or would take
+    /// more than four planes ("1+1+1" for eight bits).
     public init?(format: BlockFormat, widths: PlaneWidths) {
-        let total: Int
-        switch format {
-        case .q4_0, .q4_1, .q4_K: total = 4
-        case .q5_0, .q5_1, .q5_K: total = 5
-        case .q6_K: total = 6
-        case .q8_0: total = 8
-        default: return nil
-        }
+        guard let total = Self.integerBits(of: format) else { return nil }
         var left = total
         var bits: [Int] = []
-        for width in widths.bits where left > 0 {
-            bits.append(min(width, left))
-            left -= bits[bits.count - 1]
+        // What is left after the last plane asked for is one request more.
+        for width in widths.bits + [total] {
+            // Of fewer bits than asked for, 3 is the only number that is no plane: it takes two.
+            var wanted = min(width, left)
+            left -= wanted
+            while wanted > 0 {
+                let plane = wanted >= 4 ? 4 : wanted >= 2 ? 2 : 1
+                bits.append(plane)
+                wanted -= plane
+            }
         }
-        // What is left after the last plane is 1, 2 or 4 bits, or it would take two planes.
-        while left > 0 {
-            let width = left >= 4 ? 4 : left >= 2 ? 2 : 1
-            bits.append(width)
-            left -= width
-        }
-        guard bits.count > 1, bits.count <= 4 else { return nil }
+        guard bits.count > 1, bits.count <= Self.planesMax else { return nil }
         self.format = format
         self.bits = bits
+    }
+
+    /// Bits of the integers of `format`; nil for one that cannot be cut.
+    static func integerBits(of format: BlockFormat) -> Int? {
+        switch format {
+        case .q4_0, .q4_1, .q4_K: 4
+        case .q5_0, .q5_1, .q5_K: 5
+        case .q6_K: 6
+        case .q8_0: 8
+        default: nil
+        }
     }
 
     /// Bytes of the scales of a row of `columns` elements.

@@ -73,28 +73,31 @@ typedef void (*sluice_gemm)(
     uint32_t tokens, uint32_t n, float *y, size_t y_stride);
 
 // Nested planes: a matrix whose integers are stored by significance, so that its first planes alone are a
-// coarser version of it. Bytes of a row, in units of 256 elements (a row's last unit may be padded):
+// coarser version of it. The integer w of an element counts from 0: the stored one, 0 ... 15 for Q4_0 and Q4_K,
+// 0 ... 31 for Q5_K, 0 ... 63 for Q6_K, and q + 128 for Q8_0. The first plane holds its most significant bits.
+//
+// Bytes of a row, in units of 256 elements:
 //
 //   scales    what the format stores per block besides its integers, block after block as in the file:
 //             Q4_0, Q5_0, Q8_0: d; Q4_1, Q5_1: d, m; Q4_K, Q5_K: d, dmin, scales[12]; Q6_K: scales[16], d
-//   plane p   32 * bits[p] bytes per unit: byte i holds the bits of elements i, i + s, i + 2s, ... from its lowest
-//             bits up, s = 32 * bits[p]. The first plane holds the most significant bits.
-//
-// The integer is the stored one without sign or offset: 0 ... 15 for Q4_0 and Q4_K, 0 ... 63 for Q6_K,
-// and q + 128 for Q8_0.
+//   plane p   s = 32 * bits[p] bytes per unit: byte i holds the bits of elements i, i + s, i + 2s, ... of the unit,
+//             from its lowest bits up. (One vector of 64 bytes, shifted by 0, 2, 4 and 6, is a unit of two-bit
+//             integers in order.) A row's last unit is padded to its full size, with anything.
 typedef struct sluice_planes {
     const uint8_t *scales;
     size_t scale_bytes;       // from row to row
     const uint8_t *plane[4];  // `count` of them are read
     size_t plane_bytes[4];    // from row to row
-    uint8_t bits[4];          // 1, 2 or 4
-    uint8_t count;            // planes given; with all of them dot is exactly the format's
-    uint8_t missing_bits;     // of the integer, below the planes given
+    uint8_t bits[4];          // 1, 2 or 4; together with the missing ones those of the format
+    uint8_t count;            // planes given, 1 ... 4
+    uint8_t missing_bits;     // of the integer, below the planes given; 0 with all planes
 } sluice_planes;
 
-// As sluice_gemm, for planes. With r missing bits, u the integer of the planes given and the format's integer
-// w = u * 2^r - offset, dot is defined as the format's with w replaced by 2 * (u * 2^r - offset) + (2^r - 1) and d by
-// d / 2: every weight is taken from the middle of the interval that its prefix leaves.
+// As sluice_gemm, for planes. With r missing bits, every weight is taken from the middle of the interval that its
+// prefix u leaves open: w = u * 2^r + (2^r - 1) / 2. Its double is an integer, and dot is the format's with
+// (float)S replaced by 0.5f * (float)S2, where S2 is S with (w - offset) replaced by
+// 2 * (u * 2^r - offset) + (2^r - 1), still exact in 32 bits. With all planes S2 = 2 S, and dot is the format's to
+// the bit.
 typedef void (*sluice_planar_gemm)(
     const sluice_planes *weights, uint32_t rows, const void *x, size_t x_stride_bytes, uint32_t tokens, uint32_t n,
     float *y, size_t y_stride);
