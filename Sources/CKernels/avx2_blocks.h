@@ -38,18 +38,56 @@ SLUICE_INLINE __m256i signed_pairs(__m256i w, __m256i q) {
     return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(q, w));
 }
 
+// MARK: Planes
+
+// The integers of a unit of row r, 32 in each vector, in order: plane after plane moves up to make
+// room for the next one's bits.
+SLUICE_INLINE void planar_weights(
+    const tile_planes *planes, int r, uint32_t unit, __m256i u[8]) {
+    for (int k = 0; k < 8; k++) u[k] = _mm256_setzero_si256();
+    for (uint32_t p = 0; p < planes->count; p++) {
+        const uint8_t *plane = planes->row[p][r] + (size_t)unit * 32 * planes->bits[p];
+        if (planes->bits[p] == 4) {
+            for (int k = 0; k < 8; k++) {
+                __m256i v = _mm256_srli_epi16(load_256(plane + 32 * (k % 4)), 4 * (k / 4));
+                v = _mm256_and_si256(v, _mm256_set1_epi8(15));
+                u[k] = _mm256_or_si256(_mm256_slli_epi16(u[k], 4), v);
+            }
+        } else if (planes->bits[p] == 2) {
+            for (int k = 0; k < 8; k++) {
+                __m256i v = _mm256_srli_epi16(load_256(plane + 32 * (k % 2)), 2 * (k / 2));
+                v = _mm256_and_si256(v, _mm256_set1_epi8(3));
+                u[k] = _mm256_or_si256(_mm256_slli_epi16(u[k], 2), v);
+            }
+        } else {
+            __m256i v = load_256(plane);
+            for (int k = 0; k < 8; k++) {
+                __m256i bit = _mm256_and_si256(_mm256_srli_epi16(v, k), _mm256_set1_epi8(1));
+                u[k] = _mm256_or_si256(_mm256_add_epi8(u[k], u[k]), bit);
+            }
+        }
+    }
+}
+
 // MARK: Blocks of 32: Q4_0, Q8_0, MXFP4
 
 // Eight blocks are taken at a time, as there are eight accumulators.
-enum { eight_q4_0, eight_q8_0, eight_mxfp4 };
+enum { eight_q4_0, eight_q8_0, eight_mxfp4, eight_planar };
 
+// Of planes only the scales are in one piece with those of the next block.
 SLUICE_INLINE size_t eight_stride(int format) {
-    return format == eight_q4_0 ? 18 : format == eight_q8_0 ? 34 : 17;
+    return format == eight_q4_0     ? 18
+           : format == eight_q8_0   ? 34
+           : format == eight_planar ? 2
+                                    : 17;
 }
 
-// What was added to the weights to make them unsigned; Q8_0 is left signed.
+// Q8_0, and planes that may add up to it, are left signed.
+SLUICE_INLINE int is_signed(int format) { return format == eight_q8_0 || format == eight_planar; }
+
+// What was added to the weights to make them unsigned.
 SLUICE_INLINE int eight_offset(int format) {
-    return format == eight_q4_0 ? 8 : format == eight_q8_0 ? 0 : 12;
+    return format == eight_q4_0 ? 8 : is_signed(format) ? 0 : 12;
 }
 
 SLUICE_INLINE __m256i eight_weights(int format, const uint8_t *block) {
@@ -62,12 +100,13 @@ SLUICE_INLINE __m256i eight_weights(int format, const uint8_t *block) {
 
 // Pairs within 2 * 24 * 127 for unsigned weights.
 SLUICE_INLINE __m256i eight_products(int format, __m256i w, __m256i q) {
-    __m256i pairs = format == eight_q8_0 ? signed_pairs(w, q) : _mm256_maddubs_epi16(w, q);
+    __m256i pairs = is_signed(format) ? signed_pairs(w, q) : _mm256_maddubs_epi16(w, q);
     return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
 SLUICE_INLINE __m256 eight_scales(int format, const uint8_t *w) {
     size_t stride = eight_stride(format);
+    if (format == eight_planar) return _mm256_cvtph_ps(load_128(w));
     if (format == eight_mxfp4) {
         float d[8];
         for (int b = 0; b < 8; b++) d[b] = e8m0_half_to_float(w[b * stride]);
@@ -83,19 +122,26 @@ SLUICE_INLINE __m256 eight_scales(int format, const uint8_t *w) {
 // Adds eight blocks of four rows against `tokens` activations; q and scale are those of the first
 // token.
 SLUICE_INLINE void eight_add(
-    int format, const uint8_t *const w[4], const int8_t *q, const float *scale, size_t x_stride,
-    int tokens, size_t ahead, __m256 a[4][4]) {
+    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t unit,
+    const int8_t *q, const float *scale, size_t x_stride, int tokens, size_t ahead,
+    __m256 a[4][4]) {
     __m256i offset[4];
     __m256 dx[4];
+    int offset_factor = eight_offset(format);
+    __m128i shift = _mm_setzero_si128();
+    if (format == eight_planar) {
+        offset_factor = -planes->middle;  // [-127 .. 0]
+        shift = _mm_cvtsi32_si128(planes->shift);
+    }
     for (int t = 0; t < tokens; t++) {
         dx[t] = _mm256_loadu_ps(
             (const float *)(const void *)((const uint8_t *)scale + (size_t)t * x_stride));
         offset[t] = _mm256_setzero_si256();
-        if (eight_offset(format) != 0) {
+        if (offset_factor != 0) {
             __m256i sums[8];
             for (int b = 0; b < 8; b++) {
                 sums[b] = eight_products(
-                    format, _mm256_set1_epi8((char)eight_offset(format)),
+                    format, _mm256_set1_epi8((char)offset_factor),
                     load_256(q + (size_t)t * x_stride + 32 * b));
             }
             offset[t] = add_eight(sums);
@@ -105,8 +151,16 @@ SLUICE_INLINE void eight_add(
         if (tokens == 1) prefetch(w[r], ahead, 8 * eight_stride(format));
         __m256 d = eight_scales(format, w[r]);
         __m256i weights[8];
-        for (int b = 0; b < 8; b++) {
-            weights[b] = eight_weights(format, w[r] + (size_t)b * eight_stride(format));
+        if (format == eight_planar) {
+            if (tokens == 1) prefetch_planes(planes, r, unit);
+            planar_weights(planes, r, unit, weights);
+            for (int b = 0; b < 8; b++) {
+                weights[b] = _mm256_sub_epi8(weights[b], _mm256_set1_epi8((char)planes->centre));
+            }
+        } else {
+            for (int b = 0; b < 8; b++) {
+                weights[b] = eight_weights(format, w[r] + (size_t)b * eight_stride(format));
+            }
         }
         for (int t = 0; t < tokens; t++) {
             __m256i products[8];
@@ -115,16 +169,18 @@ SLUICE_INLINE void eight_add(
                     eight_products(format, weights[b], load_256(q + (size_t)t * x_stride + 32 * b));
             }
             __m256i total = add_eight(products);
-            if (eight_offset(format) != 0) total = _mm256_sub_epi32(total, offset[t]);
+            if (format == eight_planar) total = _mm256_sll_epi32(total, shift);
+            if (offset_factor != 0) total = _mm256_sub_epi32(total, offset[t]);
             __m256 s = _mm256_cvtepi32_ps(total);
+            if (format == eight_planar) s = _mm256_mul_ps(s, _mm256_set1_ps(0.5f));
             a[t][r] = _mm256_add_ps(a[t][r], _mm256_mul_ps(_mm256_mul_ps(d, dx[t]), s));
         }
     }
 }
 
 SLUICE_INLINE void eight_tile(
-    int format, const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n,
-    int tokens, size_t ahead, float (*out)[4]) {
+    int format, const uint8_t *const w[4], const tile_planes *planes, const uint8_t *x,
+    size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {
     size_t stride = eight_stride(format);
     record_a32 record = as_a32(x, n);
     uint32_t blocks = n / 32, b = 0;
@@ -136,7 +192,8 @@ SLUICE_INLINE void eight_tile(
         const uint8_t *at[4];
         for (int r = 0; r < 4; r++) at[r] = w[r] + b * stride;
         eight_add(
-            format, at, record.q + (size_t)b * 32, record.scale + b, x_stride, tokens, ahead, a);
+            format, at, planes, b / 8, record.q + (size_t)b * 32, record.scale + b, x_stride, tokens,
+            ahead, a);
     }
     if (b < blocks) {
         // The last blocks, padded to eight with zeros: those add +0, which changes nothing.
@@ -157,7 +214,8 @@ SLUICE_INLINE void eight_tile(
                 rest[t].scale, (const uint8_t *)(record.scale + b) + (size_t)t * x_stride,
                 (blocks - b) * sizeof(float));
         }
-        eight_add(format, at, rest[0].q, rest[0].scale, sizeof rest[0], tokens, 0, a);
+        eight_add(
+            format, at, planes, b / 8, rest[0].q, rest[0].scale, sizeof rest[0], tokens, 0, a);
     }
     for (int t = 0; t < tokens; t++) {
         for (int r = 0; r < 4; r++) out[t][r] = vf_fold(a[t][r]);
@@ -166,16 +224,34 @@ SLUICE_INLINE void eight_tile(
 
 // MARK: Super-blocks of 256: Q4_K, Q5_K, Q6_K, IQ4_XS
 
-enum { super_q4_K, super_q5_K, super_q6_K, super_iq4_xs };
+enum { super_q4_K, super_q5_K, super_q6_K, super_iq4_xs, super_planar_k, super_planar_q6_K };
 
-SLUICE_INLINE size_t super_bytes(int format) {
-    return format == super_q4_K   ? sizeof(block_q4_K)
-           : format == super_q5_K ? sizeof(block_q5_K)
-           : format == super_q6_K ? sizeof(block_q6_K)
-                                  : sizeof(block_iq4_xs);
+SLUICE_INLINE int is_planar(int format) {
+    return format == super_planar_k || format == super_planar_q6_K;
 }
 
-SLUICE_INLINE int has_minimum(int format) { return format == super_q4_K || format == super_q5_K; }
+SLUICE_INLINE int has_minimum(int format) {
+    return format == super_q4_K || format == super_q5_K || format == super_planar_k;
+}
+
+SLUICE_INLINE int has_scales_of_16(int format) {
+    return format == super_q6_K || format == super_planar_q6_K;
+}
+
+// Of planes, the bytes of a block's scales.
+SLUICE_INLINE size_t super_bytes(int format) {
+    return format == super_q4_K          ? sizeof(block_q4_K)
+           : format == super_q5_K        ? sizeof(block_q5_K)
+           : format == super_q6_K        ? sizeof(block_q6_K)
+           : format == super_iq4_xs      ? sizeof(block_iq4_xs)
+           : format == super_planar_k    ? 16
+                                         : 18;
+}
+
+// Where d is in a block, or in the scales of one.
+SLUICE_INLINE size_t super_d_offset(int format) {
+    return format == super_q6_K ? offsetof(block_q6_K, d) : format == super_planar_q6_K ? 16 : 0;
+}
 
 // The elements of sub-blocks 2c and 2c + 1, 32 each.
 SLUICE_INLINE void super_weights(int format, const uint8_t *w, int c, __m256i pair[2]) {
@@ -256,20 +332,33 @@ SLUICE_INLINE __m128 four_halves(const uint8_t *const w[4], size_t at) {
 
 // Adds one block of four rows against `tokens` activations.
 SLUICE_INLINE void super_add(
-    int format, const uint8_t *const w[4], const int8_t *q, const float *scale, const int16_t *sum,
-    size_t x_stride, int tokens, size_t ahead, __m128 a[4]) {
-    __m256i s[4][4];  // by token and row; eight lanes that add up to S
-    __m128i m[4][4];  // four lanes that add up to M
+    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t unit,
+    const int8_t *q, const float *scale, const int16_t *sum, size_t x_stride, int tokens,
+    size_t ahead, __m128 a[4]) {
+    __m256i s[4][4];       // by token and row; eight lanes that add up to S
+    __m128i m[4][4];       // four lanes that add up to M
+    __m256i middle[4][4];  // of planes, what the middle and the offset add to S
+    __m128i shift = _mm_setzero_si128();
+    int middle_factor = 0;
+    if (is_planar(format)) {
+        shift = _mm_cvtsi32_si128(planes->shift);
+        middle_factor = planes->middle;
+        if (!has_minimum(format)) middle_factor -= planes->centre << planes->shift;
+    }
     for (int r = 0; r < 4; r++) {
-        if (tokens == 1) prefetch(w[r], ahead, super_bytes(format));
+        if (tokens == 1) {
+            prefetch(w[r], ahead, super_bytes(format));
+            if (is_planar(format)) prefetch_planes(planes, r, unit);
+        }
         __m256i scales = _mm256_setzero_si256();  // the 16-bit scales: of sub-blocks in both halves
         __m128i minima = _mm_setzero_si128();
         if (has_minimum(format)) {
             __m128i bytes = k_scale_bytes(load_128(w[r]));
             scales = both(_mm_cvtepu8_epi16(bytes));
             minima = _mm_cvtepu8_epi16(_mm_unpackhi_epi64(bytes, bytes));
-        } else if (format == super_q6_K) {
-            scales = _mm256_cvtepi8_epi16(load_128(w[r] + 192));  // 0 to 7, 8 to 15
+        } else if (has_scales_of_16(format)) {
+            // 0 to 7, 8 to 15
+            scales = _mm256_cvtepi8_epi16(load_128(w[r] + (is_planar(format) ? 0 : 192)));
         } else {
             scales = both(iq4_scales(w[r]));
         }
@@ -282,18 +371,32 @@ SLUICE_INLINE void super_add(
                 __m128i by_sub_block = _mm_packs_epi32(
                     _mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
                 m[t][r] = _mm_madd_epi16(minima, by_sub_block);
+                if (middle_factor != 0) {
+                    __m128i lanes = _mm_madd_epi16(_mm256_castsi256_si128(scales), by_sub_block);
+                    lanes = _mm_mullo_epi32(lanes, _mm_set1_epi32(middle_factor));
+                    middle[t][r] = _mm256_zextsi128_si256(lanes);
+                }
+            } else if (is_planar(format)) {
+                middle[t][r] = _mm256_mullo_epi32(
+                    _mm256_madd_epi16(scales, sums), _mm256_set1_epi32(middle_factor));
             } else if (format == super_q6_K) {
                 // The weights' offset of 32 comes off again.
                 __m256i over = _mm256_slli_epi32(_mm256_madd_epi16(scales, sums), 5);
                 s[t][r] = _mm256_sub_epi32(_mm256_setzero_si256(), over);
             }
         }
+        __m256i planar[8];
+        if (is_planar(format)) planar_weights(planes, r, unit, planar);
         for (int c = 0; c < 4; c++) {
             __m256i weights[2];
-            super_weights(format, w[r], c, weights);
+            if (is_planar(format)) {
+                memcpy(weights, planar + 2 * c, sizeof weights);
+            } else {
+                super_weights(format, w[r], c, weights);
+            }
             for (int i = 0; i < 2; i++) {
                 __m256i factor;
-                if (format == super_q6_K) {
+                if (has_scales_of_16(format)) {
                     // Two scales, each for 16 elements: the 16-bit numbers 4c + 2i and the next.
                     __m256i half = _mm256_permute4x64_epi64(scales, 0x00);
                     if (c == 1) half = _mm256_permute4x64_epi64(scales, 0x55);
@@ -318,13 +421,21 @@ SLUICE_INLINE void super_add(
             }
         }
     }
-    __m128 d = four_halves(w, format == super_q6_K ? offsetof(block_q6_K, d) : 0);
+    __m128 d = four_halves(w, super_d_offset(format));
     for (int t = 0; t < tokens; t++) {
         float dx_value;
         memcpy(&dx_value, (const uint8_t *)scale + (size_t)t * x_stride, 4);
         __m128 dx = _mm_set1_ps(dx_value);
+        if (is_planar(format)) {
+            for (int r = 0; r < 4; r++) {
+                s[t][r] = _mm256_sll_epi32(s[t][r], shift);
+                if (middle_factor != 0) s[t][r] = _mm256_add_epi32(s[t][r], middle[t][r]);
+            }
+        }
         __m128i total = add_lanes(s[t][0], s[t][1], s[t][2], s[t][3]);
-        __m128 term = _mm_mul_ps(_mm_mul_ps(d, dx), _mm_cvtepi32_ps(total));
+        __m128 s_value = _mm_cvtepi32_ps(total);
+        if (is_planar(format)) s_value = _mm_mul_ps(s_value, _mm_set1_ps(0.5f));
+        __m128 term = _mm_mul_ps(_mm_mul_ps(d, dx), s_value);
         if (has_minimum(format)) {
             __m128i minimum =
                 _mm_hadd_epi32(_mm_hadd_epi32(m[t][0], m[t][1]), _mm_hadd_epi32(m[t][2], m[t][3]));
@@ -336,8 +447,8 @@ SLUICE_INLINE void super_add(
 }
 
 SLUICE_INLINE void super_tile(
-    int format, const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n,
-    int tokens, size_t ahead, float (*out)[4]) {
+    int format, const uint8_t *const w[4], const tile_planes *planes, const uint8_t *x,
+    size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {
     record_a256 record = as_a256(x, n);
     __m128 a[4];
     for (int t = 0; t < tokens; t++) a[t] = _mm_setzero_ps();
@@ -345,8 +456,8 @@ SLUICE_INLINE void super_tile(
         const uint8_t *at[4];
         for (int r = 0; r < 4; r++) at[r] = w[r] + b * super_bytes(format);
         super_add(
-            format, at, record.q + (size_t)b * 256, record.scale + b, record.sum + (size_t)b * 16,
-            x_stride, tokens, ahead, a);
+            format, at, planes, b, record.q + (size_t)b * 256, record.scale + b,
+            record.sum + (size_t)b * 16, x_stride, tokens, ahead, a);
     }
     for (int t = 0; t < tokens; t++) _mm_storeu_ps(out[t], a[t]);
 }
@@ -355,7 +466,7 @@ SLUICE_INLINE void super_tile(
     SLUICE_INLINE void tile_##format(                                                         \
         const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens, \
         size_t ahead, float (*out)[4]) {                                                      \
-        kind##_tile(kind##_##format, w, x, x_stride, n, tokens, ahead, out);                  \
+        kind##_tile(kind##_##format, w, NULL, x, x_stride, n, tokens, ahead, out);            \
     }                                                                                         \
     SLUICE_TILED_GEMM(format, 4)
 
@@ -366,3 +477,15 @@ SLUICE_BLOCK_GEMM(q4_K, super)
 SLUICE_BLOCK_GEMM(q5_K, super)
 SLUICE_BLOCK_GEMM(q6_K, super)
 SLUICE_BLOCK_GEMM(iq4_xs, super)
+
+#define SLUICE_PLANAR_KERNEL(name, kind, format, most)                                        \
+    SLUICE_INLINE void planar_tile_##name(                                                    \
+        const uint8_t *const w[4], const tile_planes *planes, const uint8_t *x,               \
+        size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {             \
+        kind##_tile(format, w, planes, x, x_stride, n, tokens, ahead, out);                   \
+    }                                                                                         \
+    SLUICE_PLANAR_GEMM(name, most)
+
+SLUICE_PLANAR_KERNEL(32, eight, eight_planar, 4)
+SLUICE_PLANAR_KERNEL(k, super, super_planar_k, 4)
+SLUICE_PLANAR_KERNEL(q6_K, super, super_planar_q6_K, 4)

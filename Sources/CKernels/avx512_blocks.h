@@ -39,14 +39,57 @@ SLUICE_INLINE __m512i parts_of(int a, int b, int c, int d) {
     return _mm512_setr_epi32(a, a, a, a, b, b, b, b, c, c, c, c, d, d, d, d);
 }
 
+// MARK: Planes
+
+// The integers of a unit of row r, 64 in each vector, in order: plane after plane moves up to make
+// room for the next one's bits.
+SLUICE_INLINE void planar_weights(
+    const tile_planes *planes, int r, uint32_t unit, __m512i u[4]) {
+    for (int k = 0; k < 4; k++) u[k] = _mm512_setzero_si512();
+    for (uint32_t p = 0; p < planes->count; p++) {
+        const uint8_t *plane = planes->row[p][r] + (size_t)unit * 32 * planes->bits[p];
+        // Of (u << bits) | (v & mask) the masked one comes from v, the others from u.
+        if (planes->bits[p] == 4) {
+            const __m512i mask = _mm512_set1_epi8(15);
+            for (int k = 0; k < 4; k++) {
+                __m512i v = load_512(plane + 64 * (k % 2));
+                if (k >= 2) v = _mm512_srli_epi16(v, 4);
+                u[k] = _mm512_ternarylogic_epi32(mask, v, _mm512_slli_epi16(u[k], 4), 0xca);
+            }
+        } else if (planes->bits[p] == 2) {
+            const __m512i mask = _mm512_set1_epi8(3);
+            __m512i v = load_512(plane);
+            for (int k = 0; k < 4; k++) {
+                u[k] = _mm512_ternarylogic_epi32(
+                    mask, _mm512_srlv_epi16(v, _mm512_set1_epi16((short)(2 * k))),
+                    _mm512_slli_epi16(u[k], 2), 0xca);
+            }
+        } else {
+            const __m512i mask = _mm512_set1_epi8(1);
+            __m512i v = _mm512_broadcast_i64x4(load_256(plane));
+            for (int k = 0; k < 4; k++) {
+                int even = 2 * k * 0x00010001, odd = (2 * k + 1) * 0x00010001;
+                __m512i shifted = _mm512_srlv_epi16(v, parts_of(even, even, odd, odd));
+                u[k] =
+                    _mm512_ternarylogic_epi32(mask, shifted, _mm512_slli_epi16(u[k], 1), 0xca);
+            }
+        }
+    }
+}
+
 // MARK: Blocks of 32: Q4_0, Q8_0, MXFP4
 
 // Eight blocks are taken at a time, as there are eight accumulators. Vector k < 4 holds block k in
 // its lower half and block k + 4 in its upper half, so that `add_halves` gives block sums in order.
-enum { eight_q4_0, eight_q8_0, eight_mxfp4 };
+// Of planes it holds blocks 2k and 2k + 1, and the sums are put in order afterwards.
+enum { eight_q4_0, eight_q8_0, eight_mxfp4, eight_planar };
 
+// Of planes only the scales are in one piece with those of the next block.
 SLUICE_INLINE size_t eight_stride(int format) {
-    return format == eight_q4_0 ? 18 : format == eight_q8_0 ? 34 : 17;
+    return format == eight_q4_0     ? 18
+           : format == eight_q8_0   ? 34
+           : format == eight_planar ? 2
+                                    : 17;
 }
 
 // What was added to the weights to make them unsigned.
@@ -75,6 +118,7 @@ SLUICE_INLINE __m512i eight_weights(int format, const uint8_t *w, int k) {
 
 // The eight scales, picked as 16-bit words out of the blocks' first bytes.
 SLUICE_INLINE __m256 eight_scales(int format, const uint8_t *w) {
+    if (format == eight_planar) return _mm256_cvtph_ps(load_128(w));
     if (format == eight_q4_0) {
         const __m512i words = _mm512_castsi128_si512(_mm_setr_epi16(0, 9, 18, 27, 36, 45, 54, 63));
         __m512i d = _mm512_permutex2var_epi16(load_512(w), words, load_512(w + 64));
@@ -103,26 +147,42 @@ SLUICE_INLINE __m256 eight_scales(int format, const uint8_t *w) {
 // Adds eight blocks of four rows against `tokens` activations; q and scale are those of the first
 // token.
 SLUICE_INLINE void eight_add(
-    int format, const uint8_t *const w[4], const int8_t *q, const float *scale, size_t x_stride,
-    int tokens, size_t ahead, __m256 a[4][4]) {
+    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t unit,
+    const int8_t *q, const float *scale, size_t x_stride, int tokens, size_t ahead,
+    __m256 a[4][4]) {
     __m512i weights[4][4];
     __m256 d[4];
     for (int r = 0; r < 4; r++) {
         if (tokens == 1) prefetch(w[r], ahead, 8 * eight_stride(format));
-        for (int k = 0; k < 4; k++) weights[r][k] = eight_weights(format, w[r], k);
+        if (format == eight_planar) {
+            if (tokens == 1) prefetch_planes(planes, r, unit);
+            planar_weights(planes, r, unit, weights[r]);
+        } else {
+            for (int k = 0; k < 4; k++) weights[r][k] = eight_weights(format, w[r], k);
+        }
         d[r] = eight_scales(format, w[r]);
+    }
+    int offset_factor = eight_offset(format);
+    __m128i shift = _mm_setzero_si128();
+    if (format == eight_planar) {
+        offset_factor = (planes->centre << planes->shift) - planes->middle;
+        shift = _mm_cvtsi32_si128(planes->shift);
     }
     for (int t = 0; t < tokens; t++) {
         const int8_t *qt = q + (size_t)t * x_stride;
         __m512i activations[4], sums[4];
         for (int k = 0; k < 4; k++) {
-            activations[k] = _mm512_inserti64x4(
-                _mm512_castsi256_si512(load_256(qt + 32 * k)), load_256(qt + 32 * (k + 4)), 1);
+            activations[k] =
+                format == eight_planar
+                    ? load_512(qt + 64 * k)
+                    : _mm512_inserti64x4(
+                          _mm512_castsi256_si512(load_256(qt + 32 * k)),
+                          load_256(qt + 32 * (k + 4)), 1);
             sums[k] =
                 _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), activations[k]);
         }
         __m256i offset =
-            _mm256_mullo_epi32(add_halves(sums), _mm256_set1_epi32(eight_offset(format)));
+            _mm256_mullo_epi32(add_halves(sums), _mm256_set1_epi32(offset_factor));
         __m256 dx = _mm256_loadu_ps(
             (const float *)(const void *)((const uint8_t *)scale + (size_t)t * x_stride));
         for (int r = 0; r < 4; r++) {
@@ -131,15 +191,22 @@ SLUICE_INLINE void eight_add(
                 products[k] =
                     _mm512_dpbusd_epi32(_mm512_setzero_si512(), weights[r][k], activations[k]);
             }
-            __m256 s = _mm256_cvtepi32_ps(_mm256_sub_epi32(add_halves(products), offset));
+            __m256i total = add_halves(products);
+            if (format == eight_planar) total = _mm256_sll_epi32(total, shift);
+            __m256 s = _mm256_cvtepi32_ps(_mm256_sub_epi32(total, offset));
+            if (format == eight_planar) {
+                // The even blocks, then the odd ones.
+                s = _mm256_permutevar8x32_ps(s, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+                s = _mm256_mul_ps(s, _mm256_set1_ps(0.5f));
+            }
             a[t][r] = _mm256_add_ps(a[t][r], _mm256_mul_ps(_mm256_mul_ps(d[r], dx), s));
         }
     }
 }
 
 SLUICE_INLINE void eight_tile(
-    int format, const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n,
-    int tokens, size_t ahead, float (*out)[4]) {
+    int format, const uint8_t *const w[4], const tile_planes *planes, const uint8_t *x,
+    size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {
     size_t stride = eight_stride(format);
     record_a32 record = as_a32(x, n);
     uint32_t blocks = n / 32, b = 0;
@@ -151,7 +218,8 @@ SLUICE_INLINE void eight_tile(
         const uint8_t *at[4];
         for (int r = 0; r < 4; r++) at[r] = w[r] + b * stride;
         eight_add(
-            format, at, record.q + (size_t)b * 32, record.scale + b, x_stride, tokens, ahead, a);
+            format, at, planes, b / 8, record.q + (size_t)b * 32, record.scale + b, x_stride, tokens,
+            ahead, a);
     }
     if (b < blocks) {
         // The last blocks, padded to eight with zeros: those add +0, which changes nothing.
@@ -172,7 +240,8 @@ SLUICE_INLINE void eight_tile(
                 rest[t].scale, (const uint8_t *)(record.scale + b) + (size_t)t * x_stride,
                 (blocks - b) * sizeof(float));
         }
-        eight_add(format, at, rest[0].q, rest[0].scale, sizeof rest[0], tokens, 0, a);
+        eight_add(
+            format, at, planes, b / 8, rest[0].q, rest[0].scale, sizeof rest[0], tokens, 0, a);
     }
     for (int t = 0; t < tokens; t++) {
         for (int r = 0; r < 4; r++) {
@@ -187,16 +256,34 @@ SLUICE_INLINE void eight_tile(
 // MARK: Super-blocks of 256: Q4_K, Q5_K, Q6_K, IQ4_XS
 
 // Vector k < 4 holds elements 64k ..< 64k + 64 in order.
-enum { super_q4_K, super_q5_K, super_q6_K, super_iq4_xs };
+enum { super_q4_K, super_q5_K, super_q6_K, super_iq4_xs, super_planar_k, super_planar_q6_K };
 
-SLUICE_INLINE size_t super_bytes(int format) {
-    return format == super_q4_K   ? sizeof(block_q4_K)
-           : format == super_q5_K ? sizeof(block_q5_K)
-           : format == super_q6_K ? sizeof(block_q6_K)
-                                  : sizeof(block_iq4_xs);
+SLUICE_INLINE int is_planar(int format) {
+    return format == super_planar_k || format == super_planar_q6_K;
 }
 
-SLUICE_INLINE int has_minimum(int format) { return format == super_q4_K || format == super_q5_K; }
+SLUICE_INLINE int has_minimum(int format) {
+    return format == super_q4_K || format == super_q5_K || format == super_planar_k;
+}
+
+SLUICE_INLINE int has_scales_of_16(int format) {
+    return format == super_q6_K || format == super_planar_q6_K;
+}
+
+// Of planes, the bytes of a block's scales.
+SLUICE_INLINE size_t super_bytes(int format) {
+    return format == super_q4_K          ? sizeof(block_q4_K)
+           : format == super_q5_K        ? sizeof(block_q5_K)
+           : format == super_q6_K        ? sizeof(block_q6_K)
+           : format == super_iq4_xs      ? sizeof(block_iq4_xs)
+           : format == super_planar_k    ? 16
+                                         : 18;
+}
+
+// Where d is in a block, or in the scales of one.
+SLUICE_INLINE size_t super_d_offset(int format) {
+    return format == super_q6_K ? offsetof(block_q6_K, d) : format == super_planar_q6_K ? 16 : 0;
+}
 
 // Elements 64k ..< 64k + 64 as unsigned bytes.
 SLUICE_INLINE __m512i super_weights(int format, const uint8_t *w, int k) {
@@ -253,6 +340,24 @@ SLUICE_INLINE __m512i four_k_scales(__m512i heads) {
     return _mm512_or_si512(a, b);
 }
 
+// The sums of the activations by sub-block, [-4064 .. 4064], times the scales or the minima of four
+// rows, as `four_k_scales` gives them.
+SLUICE_INLINE __m128i four_k_sums(__m512i k_scale, int minima, const uint8_t *sum) {
+    __m128i by_sub_block =
+        _mm256_cvtepi32_epi16(_mm256_madd_epi16(load_256(sum), _mm256_set1_epi16(1)));
+    const __m128i lower =
+        _mm_setr_epi8(0, -1, 1, -1, 2, -1, 3, -1, 4, -1, 5, -1, 6, -1, 7, -1);
+    const __m128i upper =
+        _mm_setr_epi8(8, -1, 9, -1, 10, -1, 11, -1, 12, -1, 13, -1, 14, -1, 15, -1);
+    __m512i factors =
+        _mm512_shuffle_epi8(k_scale, _mm512_broadcast_i32x4(minima ? upper : lower));
+    __m512i m = _mm512_madd_epi16(factors, _mm512_broadcast_i32x4(by_sub_block));
+    m = _mm512_add_epi32(m, _mm512_shuffle_epi32(m, _MM_PERM_BADC));
+    m = _mm512_add_epi32(m, _mm512_shuffle_epi32(m, _MM_PERM_CDAB));
+    const __m512i firsts = _mm512_castsi128_si512(_mm_setr_epi32(0, 4, 8, 12));
+    return _mm512_castsi512_si128(_mm512_permutexvar_epi32(firsts, m));
+}
+
 // The scales of the eight sub-blocks of an IQ4_XS block, [-32 .. 31].
 SLUICE_INLINE __m256i iq4_scales(const uint8_t *w) {
     int32_t packed;
@@ -288,9 +393,18 @@ SLUICE_INLINE __m512i row_part(__m512i scales, int r) {
 
 // Adds one block of four rows against `tokens` activations.
 SLUICE_INLINE void super_add(
-    int format, const uint8_t *const w[4], const int8_t *q, const float *scale, const int16_t *sum,
-    size_t x_stride, int tokens, size_t ahead, __m128 a[4]) {
+    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t unit,
+    const int8_t *q, const float *scale, const int16_t *sum, size_t x_stride, int tokens,
+    size_t ahead, __m128 a[4]) {
     __m512i s[4][4], k_scale = _mm512_setzero_si512();
+    __m256i middle[4][4];
+    __m128i shift = _mm_setzero_si128();
+    int middle_factor = 0;
+    if (is_planar(format)) {
+        shift = _mm_cvtsi32_si128(planes->shift);
+        middle_factor = planes->middle;
+        if (!has_minimum(format)) middle_factor -= planes->centre << planes->shift;
+    }
     if (has_minimum(format)) {
         __m512i heads = _mm512_castsi128_si512(load_128(w[0]));
         heads = _mm512_inserti32x4(heads, load_128(w[1]), 1);
@@ -299,7 +413,10 @@ SLUICE_INLINE void super_add(
         k_scale = four_k_scales(heads);
     }
     for (int r = 0; r < 4; r++) {
-        if (tokens == 1) prefetch(w[r], ahead, super_bytes(format));
+        if (tokens == 1) {
+            prefetch(w[r], ahead, super_bytes(format));
+            if (is_planar(format)) prefetch_planes(planes, r, unit);
+        }
         __m512i scales[4];
         __m256i offset_scales = _mm256_setzero_si256();
         if (has_minimum(format)) {
@@ -310,8 +427,8 @@ SLUICE_INLINE void super_add(
                 int even = (int)0x80808000 | 2 * k, odd = (int)0x80808000 | (2 * k + 1);
                 scales[k] = _mm512_shuffle_epi8(row, parts_of(even, even, odd, odd));
             }
-        } else if (format == super_q6_K) {
-            __m128i bytes = load_128(w[r] + 192);
+        } else if (has_scales_of_16(format)) {
+            __m128i bytes = load_128(w[r] + (is_planar(format) ? 0 : 192));
             __m512i wide = _mm512_and_si512(_mm512_cvtepi8_epi32(bytes), _mm512_set1_epi32(0xffff));
             for (int k = 0; k < 4; k++) {
                 scales[k] = _mm512_permutexvar_epi32(
@@ -332,13 +449,19 @@ SLUICE_INLINE void super_add(
             if (!has_minimum(format)) {
                 // The weights' offset, 32 or 128, times the sums of the activations.
                 __m256i sums = load_256((const uint8_t *)sum + (size_t)t * x_stride);
-                __m256i over = _mm256_slli_epi32(
-                    _mm256_madd_epi16(offset_scales, sums), format == super_q6_K ? 5 : 7);
+                __m256i over = _mm256_madd_epi16(offset_scales, sums);
+                if (is_planar(format)) {
+                    middle[t][r] = _mm256_mullo_epi32(over, _mm256_set1_epi32(middle_factor));
+                    continue;
+                }
+                over = _mm256_slli_epi32(over, format == super_q6_K ? 5 : 7);
                 s[t][r] = _mm512_zextsi256_si512(_mm256_sub_epi32(_mm256_setzero_si256(), over));
             }
         }
+        __m512i planar[4];
+        if (is_planar(format)) planar_weights(planes, r, unit, planar);
         for (int k = 0; k < 4; k++) {
-            __m512i weights = super_weights(format, w[r], k);
+            __m512i weights = is_planar(format) ? planar[k] : super_weights(format, w[r], k);
             for (int t = 0; t < tokens; t++) {
                 __m512i products = _mm512_dpbusd_epi32(
                     _mm512_setzero_si512(), weights, load_512(q + (size_t)t * x_stride + 64 * k));
@@ -357,28 +480,32 @@ SLUICE_INLINE void super_add(
         d = four_halves(w, 0);
         dmin = four_halves(w, 2);
     } else {
-        d = four_halves(w, format == super_q6_K ? offsetof(block_q6_K, d) : 0);
+        d = four_halves(w, super_d_offset(format));
     }
     for (int t = 0; t < tokens; t++) {
         float dx_value;
         memcpy(&dx_value, (const uint8_t *)scale + (size_t)t * x_stride, 4);
         __m128 dx = _mm_set1_ps(dx_value);
+        if (is_planar(format) && !has_minimum(format)) {
+            for (int r = 0; r < 4; r++) {
+                s[t][r] = _mm512_add_epi32(
+                    _mm512_sll_epi32(s[t][r], shift), _mm512_zextsi256_si512(middle[t][r]));
+            }
+        }
         __m128i total = add_lanes(s[t][0], s[t][1], s[t][2], s[t][3]);
-        __m128 term = _mm_mul_ps(_mm_mul_ps(d, dx), _mm_cvtepi32_ps(total));
+        if (is_planar(format) && has_minimum(format)) {
+            total = _mm_sll_epi32(total, shift);
+            if (middle_factor != 0) {
+                __m128i sums = four_k_sums(k_scale, 0, (const uint8_t *)sum + (size_t)t * x_stride);
+                sums = _mm_mullo_epi32(sums, _mm_set1_epi32(middle_factor));
+                total = _mm_add_epi32(total, sums);
+            }
+        }
+        __m128 s_value = _mm_cvtepi32_ps(total);
+        if (is_planar(format)) s_value = _mm_mul_ps(s_value, _mm_set1_ps(0.5f));
+        __m128 term = _mm_mul_ps(_mm_mul_ps(d, dx), s_value);
         if (has_minimum(format)) {
-            // Sums of the activations by sub-block, [-4064 .. 4064], against the minima of all four
-            // rows.
-            __m256i sums = load_256((const uint8_t *)sum + (size_t)t * x_stride);
-            __m128i by_sub_block =
-                _mm256_cvtepi32_epi16(_mm256_madd_epi16(sums, _mm256_set1_epi16(1)));
-            const __m512i upper = _mm512_broadcast_i32x4(
-                _mm_setr_epi8(8, -1, 9, -1, 10, -1, 11, -1, 12, -1, 13, -1, 14, -1, 15, -1));
-            __m512i m = _mm512_madd_epi16(
-                _mm512_shuffle_epi8(k_scale, upper), _mm512_broadcast_i32x4(by_sub_block));
-            m = _mm512_add_epi32(m, _mm512_shuffle_epi32(m, _MM_PERM_BADC));
-            m = _mm512_add_epi32(m, _mm512_shuffle_epi32(m, _MM_PERM_CDAB));
-            const __m512i firsts = _mm512_castsi128_si512(_mm_setr_epi32(0, 4, 8, 12));
-            __m128i minimum = _mm512_castsi512_si128(_mm512_permutexvar_epi32(firsts, m));
+            __m128i minimum = four_k_sums(k_scale, 1, (const uint8_t *)sum + (size_t)t * x_stride);
             term = _mm_sub_ps(term, _mm_mul_ps(_mm_mul_ps(dmin, dx), _mm_cvtepi32_ps(minimum)));
         }
         a[t] = _mm_add_ps(a[t], term);
@@ -386,8 +513,8 @@ SLUICE_INLINE void super_add(
 }
 
 SLUICE_INLINE void super_tile(
-    int format, const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n,
-    int tokens, size_t ahead, float (*out)[4]) {
+    int format, const uint8_t *const w[4], const tile_planes *planes, const uint8_t *x,
+    size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {
     record_a256 record = as_a256(x, n);
     __m128 a[4];
     for (int t = 0; t < tokens; t++) a[t] = _mm_setzero_ps();
@@ -395,8 +522,8 @@ SLUICE_INLINE void super_tile(
         const uint8_t *at[4];
         for (int r = 0; r < 4; r++) at[r] = w[r] + b * super_bytes(format);
         super_add(
-            format, at, record.q + (size_t)b * 256, record.scale + b, record.sum + (size_t)b * 16,
-            x_stride, tokens, ahead, a);
+            format, at, planes, b, record.q + (size_t)b * 256, record.scale + b,
+            record.sum + (size_t)b * 16, x_stride, tokens, ahead, a);
     }
     for (int t = 0; t < tokens; t++) _mm_storeu_ps(out[t], a[t]);
 }
@@ -405,7 +532,7 @@ SLUICE_INLINE void super_tile(
     SLUICE_INLINE void tile_##format(                                                         \
         const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens, \
         size_t ahead, float (*out)[4]) {                                                      \
-        kind##_tile(kind##_##format, w, x, x_stride, n, tokens, ahead, out);                  \
+        kind##_tile(kind##_##format, w, NULL, x, x_stride, n, tokens, ahead, out);            \
     }                                                                                         \
     SLUICE_TILED_GEMM(format, 4)
 
@@ -416,3 +543,15 @@ SLUICE_BLOCK_GEMM(q4_K, super)
 SLUICE_BLOCK_GEMM(q5_K, super)
 SLUICE_BLOCK_GEMM(q6_K, super)
 SLUICE_BLOCK_GEMM(iq4_xs, super)
+
+#define SLUICE_PLANAR_KERNEL(name, kind, format, most)                                        \
+    SLUICE_INLINE void planar_tile_##name(                                                    \
+        const uint8_t *const w[4], const tile_planes *planes, const uint8_t *x,               \
+        size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {             \
+        kind##_tile(format, w, planes, x, x_stride, n, tokens, ahead, out);                   \
+    }                                                                                         \
+    SLUICE_PLANAR_GEMM(name, most)
+
+SLUICE_PLANAR_KERNEL(32, eight, eight_planar, 4)
+SLUICE_PLANAR_KERNEL(k, super, super_planar_k, 4)
+SLUICE_PLANAR_KERNEL(q6_K, super, super_planar_q6_K, 4)

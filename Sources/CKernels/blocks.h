@@ -103,6 +103,13 @@ SLUICE_INLINE record_a256 as_a256(const void *record, uint32_t n) {
     return (record_a256){q, (const float *)(const void *)scale, (const int16_t *)(const void *)sum};
 }
 
+// How many values the integers of planes have with those that are missing: 2^4, 2^5, 2^6 or 2^8.
+SLUICE_INLINE int integer_range(const sluice_planes *planes) {
+    int bits = planes->missing_bits;
+    for (int p = 0; p < planes->count; p++) bits += planes->bits[p];
+    return 1 << bits;
+}
+
 SLUICE_INLINE uint32_t bits_of(float x) {
     uint32_t bits;
     memcpy(&bits, &x, 4);

@@ -29,12 +29,38 @@ SLUICE_INLINE float32x4_t four_halves_of(const uint16_t halves[4]) {
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(halves)));
 }
 
+// MARK: Planes
+
+// The integers of elements 32b ..< 32b + 32 of a unit of row r, less the centre: plane after plane
+// moves up to make room for the next one's bits. Those of block b are in bytes 32 (b % bits) on.
+SLUICE_INLINE void planar_weights(
+    const tile_planes *planes, int r, uint32_t unit, int b, int32_t centre, int8x16_t w[2]) {
+    uint8x16_t u[2] = {vdupq_n_u8(0), vdupq_n_u8(0)};
+    for (uint32_t p = 0; p < planes->count; p++) {
+        int bits = (int)planes->bits[p], shift = bits == 4 ? b / 4 * 4 : bits == 2 ? b / 2 * 2 : b;
+        const uint8_t *plane = planes->row[p][r] + (size_t)unit * 32 * planes->bits[p];
+        for (int h = 0; h < 2; h++) {
+            uint8x16_t v = vld1q_u8(plane + 32 * (b & (bits - 1)) + 16 * h);
+            v = vandq_u8(
+                vshlq_u8(v, vdupq_n_s8((int8_t)-shift)), vdupq_n_u8((uint8_t)((1 << bits) - 1)));
+            u[h] = vorrq_u8(vshlq_u8(u[h], vdupq_n_s8((int8_t)bits)), v);
+        }
+    }
+    for (int h = 0; h < 2; h++) {
+        w[h] = vreinterpretq_s8_u8(vsubq_u8(u[h], vdupq_n_u8((uint8_t)centre)));
+    }
+}
+
 // MARK: Blocks of 32: Q4_0, Q8_0, MXFP4
 
-enum { eight_q4_0, eight_q8_0, eight_mxfp4 };
+enum { eight_q4_0, eight_q8_0, eight_mxfp4, eight_planar };
 
+// Of planes only the scales are in one piece with those of the next block.
 SLUICE_INLINE size_t eight_stride(int format) {
-    return format == eight_q4_0 ? 18 : format == eight_q8_0 ? 34 : 17;
+    return format == eight_q4_0     ? 18
+           : format == eight_q8_0   ? 34
+           : format == eight_planar ? 2
+                                    : 17;
 }
 
 // The 32 weights of a block.
@@ -68,15 +94,34 @@ SLUICE_INLINE float32x4_t eight_scales(int format, const uint8_t *w) {
     return four_halves_of(d);
 }
 
-// Adds four blocks of four rows against `tokens` activations to accumulators 0 to 3 or 4 to 7.
+// The sums of four blocks of activations.
+SLUICE_INLINE int32x4_t four_sums(const int8_t *q) {
+    int32x4_t sums[4];
+    for (int b = 0; b < 4; b++) {
+        sums[b] = add_products(vdupq_n_s32(0), vdupq_n_s8(1), vld1q_s8(q + 32 * b));
+        sums[b] = add_products(sums[b], vdupq_n_s8(1), vld1q_s8(q + 32 * b + 16));
+    }
+    return add_lanes(sums[0], sums[1], sums[2], sums[3]);
+}
+
+// Adds four blocks of four rows against `tokens` activations to accumulators 0 to 3 or 4 to 7. They
+// are the first or the last four of their unit.
 SLUICE_INLINE void four_add(
-    int format, const uint8_t *const w[4], const int8_t *q, const float *scale, size_t x_stride,
-    int tokens, size_t ahead, float32x4_t a[4][4]) {
+    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t unit, int last,
+    const int8_t *q, const float *scale, size_t x_stride, int tokens, size_t ahead,
+    float32x4_t a[4][4]) {
     size_t stride = eight_stride(format);
     for (int r = 0; r < 4; r++) {
         int8x16_t weights[4][2];
         if (tokens == 1) prefetch(w[r], ahead, 4 * stride);
-        for (int b = 0; b < 4; b++) eight_weights(format, w[r] + b * stride, weights[b]);
+        if (format == eight_planar && tokens == 1 && !last) prefetch_planes(planes, r, unit);
+        for (int b = 0; b < 4; b++) {
+            if (format == eight_planar) {
+                planar_weights(planes, r, unit, b + 4 * last, planes->centre, weights[b]);
+            } else {
+                eight_weights(format, w[r] + b * stride, weights[b]);
+            }
+        }
         float32x4_t d = eight_scales(format, w[r]);
         for (int t = 0; t < tokens; t++) {
             const int8_t *qt = q + (size_t)t * x_stride;
@@ -85,8 +130,15 @@ SLUICE_INLINE void four_add(
                 products[b] = add_products(vdupq_n_s32(0), weights[b][0], vld1q_s8(qt + 32 * b));
                 products[b] = add_products(products[b], weights[b][1], vld1q_s8(qt + 32 * b + 16));
             }
-            float32x4_t s =
-                vcvtq_f32_s32(add_lanes(products[0], products[1], products[2], products[3]));
+            int32x4_t total = add_lanes(products[0], products[1], products[2], products[3]);
+            if (format == eight_planar) {
+                total = vshlq_s32(total, vdupq_n_s32(planes->shift));
+                if (planes->middle != 0) {
+                    total = vmlaq_n_s32(total, four_sums(qt), planes->middle);
+                }
+            }
+            float32x4_t s = vcvtq_f32_s32(total);
+            if (format == eight_planar) s = vmulq_n_f32(s, 0.5f);
             float32x4_t dx = vld1q_f32(
                 (const float *)(const void *)((const uint8_t *)scale + (size_t)t * x_stride));
             a[t][r] = vaddq_f32(a[t][r], vmulq_f32(vmulq_f32(d, dx), s));
@@ -95,8 +147,8 @@ SLUICE_INLINE void four_add(
 }
 
 SLUICE_INLINE void eight_tile(
-    int format, const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n,
-    int tokens, size_t ahead, float (*out)[4]) {
+    int format, const uint8_t *const w[4], const tile_planes *planes, const uint8_t *x,
+    size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {
     size_t stride = eight_stride(format);
     record_a32 record = as_a32(x, n);
     uint32_t blocks = n / 32, b = 0;
@@ -112,8 +164,8 @@ SLUICE_INLINE void eight_tile(
             const uint8_t *at[4];
             for (int r = 0; r < 4; r++) at[r] = w[r] + first * stride;
             four_add(
-                format, at, record.q + (size_t)first * 32, record.scale + first, x_stride, tokens,
-                ahead, a[h]);
+                format, at, planes, b / 8, h, record.q + (size_t)first * 32, record.scale + first,
+                x_stride, tokens, ahead, a[h]);
         }
     }
     if (b < blocks) {
@@ -135,8 +187,8 @@ SLUICE_INLINE void eight_tile(
             const uint8_t *at[4];
             for (int r = 0; r < 4; r++) at[r] = rows[r] + 4 * (size_t)h * stride;
             four_add(
-                format, at, rest[0].q + 128 * h, rest[0].scale + 4 * h, sizeof rest[0], tokens, 0,
-                a[h]);
+                format, at, planes, b / 8, h, rest[0].q + 128 * h, rest[0].scale + 4 * h,
+                sizeof rest[0], tokens, 0, a[h]);
         }
     }
     for (int t = 0; t < tokens; t++) {
@@ -146,16 +198,34 @@ SLUICE_INLINE void eight_tile(
 
 // MARK: Super-blocks of 256: Q4_K, Q5_K, Q6_K, IQ4_XS
 
-enum { super_q4_K, super_q5_K, super_q6_K, super_iq4_xs };
+enum { super_q4_K, super_q5_K, super_q6_K, super_iq4_xs, super_planar_k, super_planar_q6_K };
 
-SLUICE_INLINE size_t super_bytes(int format) {
-    return format == super_q4_K   ? sizeof(block_q4_K)
-           : format == super_q5_K ? sizeof(block_q5_K)
-           : format == super_q6_K ? sizeof(block_q6_K)
-                                  : sizeof(block_iq4_xs);
+SLUICE_INLINE int is_planar(int format) {
+    return format == super_planar_k || format == super_planar_q6_K;
 }
 
-SLUICE_INLINE int has_minimum(int format) { return format == super_q4_K || format == super_q5_K; }
+SLUICE_INLINE int has_minimum(int format) {
+    return format == super_q4_K || format == super_q5_K || format == super_planar_k;
+}
+
+SLUICE_INLINE int has_scales_of_16(int format) {
+    return format == super_q6_K || format == super_planar_q6_K;
+}
+
+// Of planes, the bytes of a block's scales.
+SLUICE_INLINE size_t super_bytes(int format) {
+    return format == super_q4_K          ? sizeof(block_q4_K)
+           : format == super_q5_K        ? sizeof(block_q5_K)
+           : format == super_q6_K        ? sizeof(block_q6_K)
+           : format == super_iq4_xs      ? sizeof(block_iq4_xs)
+           : format == super_planar_k    ? 16
+                                         : 18;
+}
+
+// Where d is in a block, or in the scales of one.
+SLUICE_INLINE size_t super_d_offset(int format) {
+    return format == super_q6_K ? offsetof(block_q6_K, d) : format == super_planar_q6_K ? 16 : 0;
+}
 
 // Elements 64c ..< 64c + 64, which are the sub-blocks 2c and 2c + 1 where those have 32.
 SLUICE_INLINE void super_weights(int format, const uint8_t *block, int c, int8x16_t w[4]) {
@@ -212,45 +282,72 @@ SLUICE_INLINE float32x4_t four_halves(const uint8_t *const w[4], size_t at) {
     return four_halves_of(d);
 }
 
+// Products in four lanes, two in each.
+SLUICE_INLINE int32x4_t multiply(int16x8_t a, int16x8_t b) {
+    return vmlal_s16(
+        vmull_s16(vget_low_s16(a), vget_low_s16(b)), vget_high_s16(a), vget_high_s16(b));
+}
+
 // Adds one block of four rows against `tokens` activations.
 SLUICE_INLINE void super_add(
-    int format, const uint8_t *const w[4], const int8_t *q, const float *scale, const int16_t *sum,
-    size_t x_stride, int tokens, size_t ahead, float32x4_t a[4]) {
+    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t unit,
+    const int8_t *q, const float *scale, const int16_t *sum, size_t x_stride, int tokens,
+    size_t ahead, float32x4_t a[4]) {
+    int32x4_t middle[4][4];  // of planes, what the middle of the interval adds to S
+    int middle_factor = is_planar(format) ? planes->middle : 0;
     int32x4_t s[4][4], m[4][4];  // by token and row; lanes that add up to S and to M
     for (int r = 0; r < 4; r++) {
         int32_t scales[16];  // by run of 16 for Q6_K, by sub-block of 32 for the others
-        if (tokens == 1) prefetch(w[r], ahead, super_bytes(format));
+        if (tokens == 1) {
+            prefetch(w[r], ahead, super_bytes(format));
+            if (is_planar(format)) prefetch_planes(planes, r, unit);
+        }
         for (int t = 0; t < tokens; t++) s[t][r] = vdupq_n_s32(0);
         if (has_minimum(format)) {
             uint8_t bytes[16];
             k_scale_bytes(w[r] + 4, bytes);
             for (int j = 0; j < 8; j++) scales[j] = bytes[j];
+            int16x8_t factors = vreinterpretq_s16_u16(vmovl_u8(vld1_u8(bytes)));
             int16x8_t minima = vreinterpretq_s16_u16(vmovl_u8(vld1_u8(bytes + 8)));
             for (int t = 0; t < tokens; t++) {
                 // Neighbouring runs of 16 make a sub-block: [-4064 .. 4064].
                 const int16_t *st =
                     (const int16_t *)(const void *)((const uint8_t *)sum + (size_t)t * x_stride);
                 int16x8_t sums = vpaddq_s16(vld1q_s16(st), vld1q_s16(st + 8));
-                m[t][r] = vmlal_s16(
-                    vmull_s16(vget_low_s16(minima), vget_low_s16(sums)), vget_high_s16(minima),
-                    vget_high_s16(sums));
+                m[t][r] = multiply(minima, sums);
+                if (middle_factor != 0) middle[t][r] = multiply(factors, sums);
             }
-        } else if (format == super_q6_K) {
-            for (int j = 0; j < 16; j++) scales[j] = (int8_t)w[r][192 + j];
+        } else if (has_scales_of_16(format)) {
+            const uint8_t *bytes = w[r] + (is_planar(format) ? 0 : 192);
+            for (int j = 0; j < 16; j++) scales[j] = (int8_t)bytes[j];
+            for (int t = 0; t < tokens && middle_factor != 0; t++) {
+                int8x16_t factors = vreinterpretq_s8_u8(vld1q_u8(bytes));
+                const int16_t *st =
+                    (const int16_t *)(const void *)((const uint8_t *)sum + (size_t)t * x_stride);
+                middle[t][r] = vaddq_s32(
+                    multiply(vmovl_s8(vget_low_s8(factors)), vld1q_s16(st)),
+                    multiply(vmovl_s8(vget_high_s8(factors)), vld1q_s16(st + 8)));
+            }
         } else {
             const block_iq4_xs *block = (const block_iq4_xs *)(const void *)w[r];
             for (int j = 0; j < 8; j++) scales[j] = iq4_scale(block, j);
         }
         for (int c = 0; c < 4; c++) {
             int8x16_t weights[4];
-            super_weights(format, w[r], c, weights);
+            if (is_planar(format)) {
+                int32_t centre = has_minimum(format) ? 0 : planes->centre;
+                planar_weights(planes, r, unit, 2 * c, centre, weights);
+                planar_weights(planes, r, unit, 2 * c + 1, centre, weights + 2);
+            } else {
+                super_weights(format, w[r], c, weights);
+            }
             for (int t = 0; t < tokens; t++) {
                 const int8_t *qt = q + (size_t)t * x_stride + 64 * c;
                 for (int i = 0; i < 2; i++) {
                     int32x4_t p =
                         add_products(vdupq_n_s32(0), weights[2 * i], vld1q_s8(qt + 32 * i));
                     int8x16_t rest = vld1q_s8(qt + 32 * i + 16);
-                    if (format == super_q6_K) {
+                    if (has_scales_of_16(format)) {
                         s[t][r] = vmlaq_n_s32(s[t][r], p, scales[4 * c + 2 * i]);
                         p = add_products(vdupq_n_s32(0), weights[2 * i + 1], rest);
                         s[t][r] = vmlaq_n_s32(s[t][r], p, scales[4 * c + 2 * i + 1]);
@@ -262,12 +359,19 @@ SLUICE_INLINE void super_add(
             }
         }
     }
-    float32x4_t d = four_halves(w, format == super_q6_K ? offsetof(block_q6_K, d) : 0);
+    float32x4_t d = four_halves(w, super_d_offset(format));
     for (int t = 0; t < tokens; t++) {
         float dx;
         memcpy(&dx, (const uint8_t *)scale + (size_t)t * x_stride, 4);
         int32x4_t total = add_lanes(s[t][0], s[t][1], s[t][2], s[t][3]);
-        float32x4_t term = vmulq_f32(vmulq_n_f32(d, dx), vcvtq_f32_s32(total));
+        if (is_planar(format)) total = vshlq_s32(total, vdupq_n_s32(planes->shift));
+        if (middle_factor != 0) {
+            int32x4_t sums = add_lanes(middle[t][0], middle[t][1], middle[t][2], middle[t][3]);
+            total = vmlaq_n_s32(total, sums, middle_factor);
+        }
+        float32x4_t s_value = vcvtq_f32_s32(total);
+        if (is_planar(format)) s_value = vmulq_n_f32(s_value, 0.5f);
+        float32x4_t term = vmulq_f32(vmulq_n_f32(d, dx), s_value);
         if (has_minimum(format)) {
             int32x4_t minimum = add_lanes(m[t][0], m[t][1], m[t][2], m[t][3]);
             float32x4_t dmin = four_halves(w, 2);
@@ -278,8 +382,8 @@ SLUICE_INLINE void super_add(
 }
 
 SLUICE_INLINE void super_tile(
-    int format, const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n,
-    int tokens, size_t ahead, float (*out)[4]) {
+    int format, const uint8_t *const w[4], const tile_planes *planes, const uint8_t *x,
+    size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {
     record_a256 record = as_a256(x, n);
     float32x4_t a[4];
     for (int t = 0; t < tokens; t++) a[t] = vdupq_n_f32(0);
@@ -287,8 +391,8 @@ SLUICE_INLINE void super_tile(
         const uint8_t *at[4];
         for (int r = 0; r < 4; r++) at[r] = w[r] + b * super_bytes(format);
         super_add(
-            format, at, record.q + (size_t)b * 256, record.scale + b, record.sum + (size_t)b * 16,
-            x_stride, tokens, ahead, a);
+            format, at, planes, b, record.q + (size_t)b * 256, record.scale + b,
+            record.sum + (size_t)b * 16, x_stride, tokens, ahead, a);
     }
     for (int t = 0; t < tokens; t++) vst1q_f32(out[t], a[t]);
 }
@@ -297,7 +401,7 @@ SLUICE_INLINE void super_tile(
     SLUICE_INLINE void tile_##format(                                                         \
         const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens, \
         size_t ahead, float (*out)[4]) {                                                      \
-        kind##_tile(kind##_##format, w, x, x_stride, n, tokens, ahead, out);                  \
+        kind##_tile(kind##_##format, w, NULL, x, x_stride, n, tokens, ahead, out);            \
     }                                                                                         \
     SLUICE_TILED_GEMM(format, most)
 
@@ -309,3 +413,15 @@ SLUICE_BLOCK_GEMM(q4_K, super, 4)
 SLUICE_BLOCK_GEMM(q5_K, super, 4)
 SLUICE_BLOCK_GEMM(q6_K, super, 4)
 SLUICE_BLOCK_GEMM(iq4_xs, super, 4)
+
+#define SLUICE_PLANAR_KERNEL(name, kind, format, most)                                        \
+    SLUICE_INLINE void planar_tile_##name(                                                    \
+        const uint8_t *const w[4], const tile_planes *planes, const uint8_t *x,               \
+        size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {             \
+        kind##_tile(format, w, planes, x, x_stride, n, tokens, ahead, out);                   \
+    }                                                                                         \
+    SLUICE_PLANAR_GEMM(name, most)
+
+SLUICE_PLANAR_KERNEL(32, eight, eight_planar, 2)
+SLUICE_PLANAR_KERNEL(k, super, super_planar_k, 4)
+SLUICE_PLANAR_KERNEL(q6_K, super, super_planar_q6_K, 4)

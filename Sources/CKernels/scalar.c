@@ -220,6 +220,110 @@ GEMM(q5_K)
 GEMM(q6_K)
 GEMM(iq4_xs)
 
+// MARK: Dot products of planes
+
+// The weights of a unit, doubled: 2 (u 2^r - offset) + 2^r - 1, within [-256 .. 255], or to 63
+// where there is no offset.
+static void planar_weights(
+    const sluice_planes *planes, uint32_t row, uint32_t unit, int offset, int32_t w[256]) {
+    memset(w, 0, 256 * sizeof w[0]);
+    for (int p = 0; p < planes->count; p++) {
+        uint32_t bits = planes->bits[p], stride = 32 * bits;
+        const uint8_t *plane = planes->plane[p] + row * planes->plane_bytes[p] + unit * stride;
+        for (uint32_t i = 0; i < 256; i++) {
+            int field = plane[i % stride] >> i / stride * bits & ((1 << bits) - 1);
+            w[i] = w[i] << bits | field;
+        }
+    }
+    int step = 1 << planes->missing_bits;
+    for (int i = 0; i < 256; i++) w[i] = 2 * (w[i] * step - offset) + step - 1;
+}
+
+// Q4_0 and Q8_0. The stored integers begin at minus half their range.
+static float planar_dot_32(
+    const sluice_planes *planes, uint32_t row, const void *record, uint32_t n) {
+    const uint8_t *d = planes->scales + row * planes->scale_bytes;
+    record_a32 x = as_a32(record, n);
+    int32_t w[256];
+    float a[8] = {0};
+    for (uint32_t b = 0; b < n / 32; b++) {
+        if (b % 8 == 0) planar_weights(planes, row, b / 8, integer_range(planes) / 2, w);
+        int32_t s = 0;  // magnitude at most 32 * 256 * 127
+        for (int i = 0; i < 32; i++) s += w[b % 8 * 32 + i] * x.q[(size_t)b * 32 + i];
+        uint16_t half;
+        memcpy(&half, d + (size_t)b * 2, 2);
+        a[b % 8] += (half_to_float(half) * x.scale[b]) * (0.5f * (float)s);
+    }
+    return fold(a, 8);
+}
+
+// Q4_K and Q5_K.
+static float planar_dot_k(
+    const sluice_planes *planes, uint32_t row, const void *record, uint32_t n) {
+    record_a256 x = as_a256(record, n);
+    int32_t w[256];
+    float a = 0;
+    for (uint32_t b = 0; b < n / 256; b++) {
+        const uint8_t *head = planes->scales + row * planes->scale_bytes + (size_t)b * 16;
+        const int8_t *q = x.q + (size_t)b * 256;
+        const int16_t *sum = x.sum + (size_t)b * 16;
+        uint16_t d, dmin;
+        uint8_t sc[8], m[8];
+        memcpy(&d, head, 2);
+        memcpy(&dmin, head + 2, 2);
+        k_scales(head + 4, sc, m);
+        planar_weights(planes, row, b, 0, w);
+        int32_t s = 0, minimum = 0;  // at most 8 * 63 * 32 * 62 * 127 and 8 * 63 * 32 * 127
+        for (int j = 0; j < 8; j++) {
+            int32_t sub = 0;
+            for (int i = 0; i < 32; i++) sub += w[j * 32 + i] * q[j * 32 + i];
+            s += sc[j] * sub;
+            minimum += m[j] * (sum[2 * j] + sum[2 * j + 1]);
+        }
+        a += (half_to_float(d) * x.scale[b]) * (0.5f * (float)s)
+             - (half_to_float(dmin) * x.scale[b]) * (float)minimum;
+    }
+    return a;
+}
+
+static float planar_dot_q6_K(
+    const sluice_planes *planes, uint32_t row, const void *record, uint32_t n) {
+    record_a256 x = as_a256(record, n);
+    int32_t w[256];
+    float a = 0;
+    for (uint32_t b = 0; b < n / 256; b++) {
+        const uint8_t *head = planes->scales + row * planes->scale_bytes + (size_t)b * 18;
+        const int8_t *q = x.q + (size_t)b * 256;
+        uint16_t d;
+        memcpy(&d, head + 16, 2);
+        planar_weights(planes, row, b, 32, w);
+        int32_t s = 0;  // magnitude at most 256 * 128 * 64 * 127
+        for (int j = 0; j < 16; j++) {
+            int32_t sub = 0;
+            for (int i = 0; i < 16; i++) sub += w[j * 16 + i] * q[j * 16 + i];
+            s += (int8_t)head[j] * sub;
+        }
+        a += (half_to_float(d) * x.scale[b]) * (0.5f * (float)s);
+    }
+    return a;
+}
+
+#define PLANAR(kind)                                                                      \
+    static void planar_##kind(                                                            \
+        const sluice_planes *weights, uint32_t rows, const void *x, size_t x_stride_bytes, \
+        uint32_t tokens, uint32_t n, float *y, size_t y_stride) {                         \
+        for (uint32_t r = 0; r < rows; r++) {                                             \
+            for (uint32_t t = 0; t < tokens; t++) {                                       \
+                y[t * y_stride + r] = planar_dot_##kind(                                  \
+                    weights, r, (const uint8_t *)x + t * x_stride_bytes, n);              \
+            }                                                                             \
+        }                                                                                 \
+    }
+
+PLANAR(32)
+PLANAR(k)
+PLANAR(q6_K)
+
 // MARK: Activations
 
 // Quantises one block and returns its scale.
@@ -373,6 +477,7 @@ const sluice_kernels sluice_scalar = {
             [SLUICE_Q6_K] = gemm_q6_K,
             [SLUICE_IQ4_XS] = gemm_iq4_xs,
         },
+    .planar = SLUICE_PLANAR_TABLE,
     .quantize_a32 = quantize_a32,
     .quantize_a256 = quantize_a256,
     .rms_norm = rms_norm,

@@ -5,6 +5,14 @@
 
 #include "CKernels.h"
 
+// Formats that differ only in the number of bits share a kernel.
+#define SLUICE_PLANAR_TABLE                                             \
+    {                                                                   \
+        [SLUICE_Q4_0] = planar_32, [SLUICE_Q8_0] = planar_32,           \
+        [SLUICE_Q4_K] = planar_k, [SLUICE_Q5_K] = planar_k,             \
+        [SLUICE_Q6_K] = planar_q6_K,                                    \
+    }
+
 extern const sluice_kernels sluice_scalar;
 
 #if defined(__x86_64__)

@@ -64,4 +64,69 @@ SLUICE_INLINE size_t prefetch_distance(size_t row_bytes) {
         }                                                                                      \
     }
 
+// The planes of a tile's rows. Each row's scales stand where its blocks do otherwise.
+typedef struct {
+    const uint8_t *row[4][4];  // by plane, then by row
+    size_t ahead[4];           // by plane, as of the blocks
+    uint32_t bits[4];
+    uint32_t count;
+    // A doubled weight is 2^shift (u - centre) + middle, where u is the integer in the planes;
+    // Q4_K and Q5_K have no centre.
+    int32_t shift, centre, middle;
+} tile_planes;
+
+SLUICE_INLINE tile_planes planes_of(const sluice_planes *weights) {
+    tile_planes planes;
+    memset(&planes, 0, sizeof planes);
+    for (int p = 0; p < weights->count; p++) {
+        planes.ahead[p] = prefetch_distance(weights->plane_bytes[p]);
+        planes.bits[p] = weights->bits[p];
+    }
+    planes.count = weights->count;
+    planes.shift = weights->missing_bits + 1;
+    planes.centre = integer_range(weights) >> planes.shift;
+    planes.middle = (1 << weights->missing_bits) - 1;
+    return planes;
+}
+
+// Asks for the planes of a unit of row r that is `ahead`.
+SLUICE_INLINE void prefetch_planes(const tile_planes *planes, int r, uint32_t unit) {
+    for (uint32_t p = 0; p < planes->count; p++) {
+        size_t bytes = 32 * planes->bits[p];
+        prefetch(planes->row[p][r] + unit * bytes, planes->ahead[p], bytes);
+    }
+}
+
+#define SLUICE_PLANAR_TILES(tile, at_once)                                                     \
+    for (; t + at_once <= tokens; t += at_once) {                                              \
+        tile(                                                                                  \
+            w, &planes, (const uint8_t *)x + t * x_stride_bytes, x_stride_bytes, n, at_once,   \
+            ahead, out);                                                                       \
+        store_tile((const float (*)[4])out, at_once, live, y + t * y_stride + r, y_stride);    \
+    }
+
+// Defines planar_<kind> from planar_tile_<kind>, taking up to `most` (2 or 4) tokens at once.
+#define SLUICE_PLANAR_GEMM(kind, most)                                                         \
+    static void planar_##kind(                                                                 \
+        const sluice_planes *weights, uint32_t rows, const void *x, size_t x_stride_bytes,     \
+        uint32_t tokens, uint32_t n, float *y, size_t y_stride) {                              \
+        size_t ahead = prefetch_distance(weights->scale_bytes);                                \
+        tile_planes planes = planes_of(weights);                                               \
+        for (uint32_t r = 0; r < rows; r += 4) {                                               \
+            uint32_t live = rows - r < 4 ? rows - r : 4, t = 0;                                \
+            const uint8_t *w[4];                                                               \
+            float out[4][4];                                                                   \
+            for (uint32_t i = 0; i < 4; i++) {                                                 \
+                size_t row = r + (i < live ? i : live - 1);                                    \
+                w[i] = weights->scales + row * weights->scale_bytes;                           \
+                for (uint32_t p = 0; p < planes.count; p++) {                                  \
+                    planes.row[p][i] = weights->plane[p] + row * weights->plane_bytes[p];      \
+                }                                                                              \
+            }                                                                                  \
+            if (most >= 4) SLUICE_PLANAR_TILES(planar_tile_##kind, 4)                          \
+            SLUICE_PLANAR_TILES(planar_tile_##kind, 2)                                         \
+            SLUICE_PLANAR_TILES(planar_tile_##kind, 1)                                         \
+        }                                                                                      \
+    }
+
 #endif

@@ -359,6 +359,7 @@ static void from_f16(const uint16_t *x, uint32_t n, float *y) {
                 [SLUICE_Q6_K] = gemm_q6_K,     \
                 [SLUICE_IQ4_XS] = gemm_iq4_xs, \
             },                                 \
+        .planar = SLUICE_PLANAR_TABLE,         \
         .quantize_a32 = quantize_a32,          \
         .quantize_a256 = quantize_a256,        \
         .rms_norm = rms_norm,                  \

@@ -38,7 +38,7 @@ static float float_from(uint32_t bits) {
 
 // MARK: Buffers that end at a guard page
 
-enum { BUFFER_BYTES = 1 << 18, BUFFERS = 8 };
+enum { BUFFER_BYTES = 1 << 18, BUFFERS = 10 };
 static uint8_t *buffer_ends[BUFFERS];
 
 static void make_buffers(void) {
@@ -279,6 +279,139 @@ static void check_gemms(int format) {
     }
 }
 
+// The stored integer of element e of a block, counted from 0.
+static int integer_of(int format, const uint8_t *block, uint32_t e) {
+    uint32_t run = e / 32, i = e % 32;
+    if (format == SLUICE_Q4_0) return block[2 + e % 16] >> 4 * (e / 16) & 15;
+    if (format == SLUICE_Q8_0) return (int8_t)block[2 + e] + 128;
+    if (format == SLUICE_Q4_K) return block[16 + run / 2 * 32 + i] >> 4 * (run % 2) & 15;
+    if (format == SLUICE_Q5_K) {
+        int low = block[48 + run / 2 * 32 + i] >> 4 * (run % 2) & 15;
+        return low + 16 * (block[16 + i] >> run & 1);
+    }
+    int low = block[e / 128 * 64 + run % 2 * 32 + i] >> 4 * (run % 4 / 2) & 15;
+    return low + 16 * (block[128 + e / 128 * 32 + i] >> 2 * (run % 4) & 3);
+}
+
+static const struct {
+    int format;
+    uint32_t bits, scales_at, scale_bytes;
+} planar_formats[] = {
+    {SLUICE_Q4_0, 4, 0, 2},  {SLUICE_Q8_0, 8, 0, 2},    {SLUICE_Q4_K, 4, 0, 16},
+    {SLUICE_Q5_K, 5, 0, 16}, {SLUICE_Q6_K, 6, 192, 18},
+};
+
+// Planes of random blocks: any table against the scalar one, and with no bits missing against the
+// packed kernel.
+static void check_planar(
+    int which, const uint8_t *bits, uint32_t count, uint32_t n, uint32_t rows, uint32_t tokens,
+    int weights, int activations) {
+    int format = planar_formats[which].format;
+    uint32_t elements = formats[format].elements, size = formats[format].bytes;
+    uint32_t blocks = n / elements, units = (n + 255) / 256, missing = planar_formats[which].bits;
+    for (uint32_t p = 0; p < count; p++) missing -= bits[p];
+    state = ((uint64_t)format << 40) ^ ((uint64_t)n << 24) ^ (rows << 16) ^ (tokens << 8)
+            ^ (uint32_t)(weights * 16 + activations);
+    snprintf(
+        where, sizeof where,
+        "planar %s %u planes %u+%u+%u+%u missing %u n=%u rows=%u tokens=%u weights=%d "
+        "activations=%d",
+        formats[format].name, count, bits[0], bits[1], bits[2], bits[3], missing, n, rows, tokens,
+        weights, activations);
+
+    uint8_t *w = buffer(0, rows * blocks * size);
+    fill_weights(format, weights, w, rows * blocks);
+    sluice_planes planes = {.count = (uint8_t)count, .missing_bits = (uint8_t)missing};
+    planes.scale_bytes = blocks * planar_formats[which].scale_bytes;
+    uint8_t *scales = buffer(5, rows * planes.scale_bytes);
+    planes.scales = scales;
+    for (uint32_t b = 0; b < rows * blocks; b++) {
+        memcpy(
+            scales + b * planar_formats[which].scale_bytes,
+            w + b * size + planar_formats[which].scales_at, planar_formats[which].scale_bytes);
+    }
+    uint32_t below = planar_formats[which].bits;
+    for (uint32_t p = 0; p < count; p++) {
+        uint32_t stride = 32 * bits[p];
+        below -= bits[p];
+        planes.bits[p] = bits[p];
+        planes.plane_bytes[p] = units * stride;
+        uint8_t *plane = buffer(6 + (int)p, rows * units * stride);
+        planes.plane[p] = plane;
+        memset(plane, 0, rows * units * stride);
+        for (uint32_t r = 0; r < rows; r++) {
+            for (uint32_t i = 0; i < units * 256; i++) {
+                // Padding is anything.
+                const uint8_t *block = w + (r * blocks + i / elements) * size;
+                int field = i < n ? integer_of(format, block, i % elements) >> below : (int)i * 7;
+                field &= (1 << bits[p]) - 1;
+                plane[(r * units + i / 256) * stride + i % 256 % stride] |=
+                    (uint8_t)(field << i % 256 / stride * bits[p]);
+            }
+        }
+    }
+
+    size_t record = formats[format].a256 ? sluice_a256_bytes(n) : sluice_a32_bytes(n);
+    uint8_t *x = buffer(1, tokens * record);
+    for (uint32_t t = 0; t < tokens; t++) {
+        float *v = buffer(2, n * sizeof(float));
+        fill_floats(activations, v, n);
+        (formats[format].a256 ? scalar->quantize_a256 : scalar->quantize_a32)(v, n, x + t * record);
+    }
+    size_t y_stride = rows + 3, bytes = ((tokens - 1) * y_stride + rows) * sizeof(float);
+    float *got = buffer(3, bytes + 64), *expected = buffer(4, bytes + 64);
+    memset(got, 0x5a, bytes + 64);
+    memset(expected, 0x5a, bytes + 64);
+    scalar->planar[format](&planes, rows, x, record, tokens, n, expected + 16, y_stride);
+    table->planar[format](&planes, rows, x, record, tokens, n, got + 16, y_stride);
+    check_floats(got, expected, bytes / sizeof(float) + 16);
+    digest_floats(expected, bytes / sizeof(float) + 16);
+    if (missing == 0) {
+        table->gemm[format](w, blocks * size, rows, x, record, tokens, n, got + 16, y_stride);
+        check_floats(got, expected, bytes / sizeof(float) + 16);
+    }
+}
+
+// Every prefix of every way to cut a format's bits into at most four planes: `bits` has `count` of
+// them, and this adds one.
+static void check_planars(int which, uint8_t bits[4], uint32_t count, uint32_t left) {
+    int is_a256 = formats[planar_formats[which].format].a256;
+    for (uint32_t width = 1; width <= 4; width *= 2) {
+        if (width > left || count == 4) continue;
+        bits[count] = (uint8_t)width;
+        check_planar(which, bits, count + 1, is_a256 ? 512 : 288, 5, 1, plain, usual);
+        check_planar(which, bits, count + 1, 256, 3, 7, random_bytes, mixed);
+        for (int mode = lowest; mode <= tiny_scales; mode++) {
+            check_planar(which, bits, count + 1, is_a256 ? 256 : 224, 4, 2, mode, alternating);
+        }
+        check_planars(which, bits, count + 1, left - width);
+        bits[count] = 0;
+    }
+}
+
+static void check_all_planars(int which) {
+    uint8_t none[4] = {0}, two[4] = {2, 2, 0, 0}, four[4] = {4, 0, 0, 0};
+    check_planars(which, none, 0, planar_formats[which].bits);
+    uint32_t block = formats[planar_formats[which].format].elements;
+    for (uint32_t rows = 1; rows <= 5; rows++) {
+        for (uint32_t tokens = 1; tokens <= 9; tokens++) {
+            check_planar(which, two, 1 + rows % 2, 512, rows, tokens, plain, usual);
+        }
+    }
+    for (uint32_t i = 1; i <= 19; i++) {
+        check_planar(which, two, 1 + i % 2, i * block, 1 + i % 5, 1 + i % 4, plain, usual);
+        check_planar(which, four, 1, i * block, 1 + i % 5, 1 + i % 4, random_bytes, mixed);
+    }
+    for (int weights = 0; weights < weight_modes; weights++) {
+        for (int activations = 0; activations < activation_modes; activations++) {
+            for (uint32_t tokens = 1; tokens <= 4; tokens *= 2) {
+                check_planar(which, two, 2, 512, 5, tokens, weights, activations);
+                check_planar(which, four, 1, 256, 5, tokens, weights, activations);
+            }
+        }
+    }
+}
+
 static void check_quantize(uint32_t n, int mode, int a256) {
     state = ((uint64_t)n << 20) ^ (uint32_t)(mode * 2 + a256);
     snprintf(where, sizeof where, "quantize_%s n=%u mode=%d", a256 ? "a256" : "a32", n, mode);
@@ -437,6 +570,9 @@ static void check_all_halves(void) {
 static void check_table(void) {
     cases = 0;
     for (int format = 0; format < SLUICE_FORMAT_COUNT; format++) check_gemms(format);
+    for (int i = 0; i < (int)(sizeof planar_formats / sizeof planar_formats[0]); i++) {
+        check_all_planars(i);
+    }
     for (int mode = 0; mode < activation_modes; mode++) {
         for (uint32_t n = 32; n <= 32 * 9; n += 32) check_quantize(n, mode, 0);
         for (uint32_t n = 256; n <= 256 * 3; n += 256) check_quantize(n, mode, 1);
