@@ -1,22 +1,35 @@
-/// How much memory this process has taken at most, as the kernel counts it.
+/// How much memory this process has taken at most, and how often it had to wait for a page of it,
+/// as the kernel counts it.
 public struct ProcessMemory: Sendable, Equatable {
     /// Largest resident set (VmHWM), in bytes.
     public var residentBytes: Int
     /// Largest figure of our control group, in bytes, with the page cache it filled; nil if there
     /// is none that can be read. Counts every process of the group.
     public var groupBytes: Int?
+    /// Page faults that had to read from a disk: under pressure code, and memory if there is swap.
+    public var majorFaults: Int
 
     /// The peaks so far; nil without /proc.
     public static func peak() -> ProcessMemory? {
         guard let status = SmallFile.read("/proc/self/status"),
-            let resident = MemoryLimit.kibibytes("VmHWM", in: status)
+            let resident = MemoryLimit.kibibytes("VmHWM", in: status),
+            let faults = majorFaults(stat: SmallFile.read("/proc/self/stat") ?? "")
         else { return nil }
         return ProcessMemory(
             residentBytes: resident,
             groupBytes: groupPeak(
                 cgroups: SmallFile.read("/proc/self/cgroup") ?? "",
                 mounts: SmallFile.read("/proc/self/mountinfo", limit: 1 << 20) ?? "",
-                read: { SmallFile.read($0, limit: 4096) }))
+                read: { SmallFile.read($0, limit: 4096) }),
+            majorFaults: faults)
+    }
+
+    /// The twelfth field of /proc/self/stat. The second is the program's name in parentheses, which
+    /// may hold anything.
+    static func majorFaults(stat: String) -> Int? {
+        guard let end = stat.utf8.lastIndex(of: UInt8(ascii: ")")) else { return nil }
+        let fields = stat[stat.utf8.index(after: end)...].split(separator: " ")
+        return fields.count > 9 ? plainInteger(fields[9]) : nil
     }
 
     /// The peak of the innermost group that states one.

@@ -348,8 +348,10 @@ internal import Quantization
                 while true {
                     let index = unsafe streamer.next(wait: state.pointee.readyCount == 0)
                     if index < 0 { break }
+                    let planes = streamer.planes(index: index)
+                    times.experts[planes] += 1
                     let matrices = unsafe state.pointee.addReady(
-                        expert: Int(wave[index]), planes: streamer.planes(index: index))
+                        expert: Int(wave[index]), planes: planes)
                     for part in 0..<3 {
                         for plane in unsafe 0..<matrices[part].addressCount {
                             unsafe matrices[part].place(

@@ -134,14 +134,16 @@ struct SpeedRun: Encodable {
     var hitRate: Double
     var bytesReadPerToken: Double
     var stallSecondsPerToken: Double
+    var computeSecondsPerToken: Double
     var engine: EngineFigures
 
     init(seconds: Double, tokens: Int, statistics: EngineStatistics, engine: EngineFigures) {
         tokensPerSecond = Double(tokens) / seconds
-        hitRate = statistics.streaming.hitRate
-        bytesReadPerToken = Double(statistics.streaming.bytesRead) / Double(tokens)
-        stallSecondsPerToken =
-            Double(statistics.streaming.stallNanoseconds) / 1e9 / Double(tokens)
+        let figures = statistics.perToken
+        hitRate = figures.hitRate
+        bytesReadPerToken = figures.demandBytes
+        stallSecondsPerToken = figures.stallSeconds
+        computeSecondsPerToken = figures.computeSeconds
         self.engine = engine
     }
 }
@@ -171,6 +173,7 @@ struct SpeedRow: Encodable {
     var hitRate: Spread
     var bytesReadPerToken: Spread
     var stallSecondsPerToken: Spread
+    var computeSecondsPerToken: Spread
     var runs: [SpeedRun]
 
     init(setting: String, runs: [SpeedRun]) {
@@ -180,6 +183,7 @@ struct SpeedRow: Encodable {
         hitRate = Spread(runs.map(\.hitRate))
         bytesReadPerToken = Spread(runs.map(\.bytesReadPerToken))
         stallSecondsPerToken = Spread(runs.map(\.stallSecondsPerToken))
+        computeSecondsPerToken = Spread(runs.map(\.computeSecondsPerToken))
     }
 
     static func table(_ rows: [SpeedRow]) -> String {

@@ -27,6 +27,7 @@ struct EngineFigures: Encodable {
     var reads: UInt64
     var submits: UInt64
     var stallSeconds: Double
+    var majorFaults: Int
 
     init(_ engine: borrowing Engine) {
         let statistics = engine.statistics.streaming
@@ -53,6 +54,7 @@ struct EngineFigures: Encodable {
         reads = statistics.reads
         submits = statistics.submits
         stallSeconds = Double(statistics.stallNanoseconds) / 1e9
+        majorFaults = peak?.majorFaults ?? 0
     }
 }
 
@@ -75,6 +77,10 @@ struct RunFigures: Encodable {
     var hitRate: Double
     var bytesReadPerToken: Double
     var stallShare: Double
+    var stallSeconds: Double
+    var computeSeconds: Double
+    /// Experts computed per decoded token with 1 ... 4 planes.
+    var expertsPerTokenByPlanes: [Double]
     var attentionSeconds: Double
     var routerSeconds: Double
     var expertSeconds: Double
@@ -107,6 +113,9 @@ struct RunFigures: Encodable {
         stallShare =
             result.decodeSteps == 0
             ? 0 : Double(decode.streaming.stallNanoseconds) / 1e9 / result.decodeSeconds
+        stallSeconds = Double(decode.streaming.stallNanoseconds) / 1e9
+        computeSeconds = Double(decode.computeNanoseconds) / 1e9
+        expertsPerTokenByPlanes = decode.perToken.expertsByPlanes
         attentionSeconds = Double(decode.attentionNanoseconds) / 1e9
         routerSeconds = Double(decode.routerNanoseconds) / 1e9
         expertSeconds = Double(decode.expertNanoseconds) / 1e9

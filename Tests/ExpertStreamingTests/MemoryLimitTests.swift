@@ -143,4 +143,15 @@ private func limit(
         #expect(peak.residentBytes > 1 << 20)
         #expect(peak.groupBytes ?? .max > 1 << 20)
     }
+
+    @Test func majorFaultsAreTheTwelfthFieldWhateverTheProgramIsCalled() {
+        let rest = "S 1 2 3 0 -1 4194304 500 0 42 7 1 2"
+        for name in ["sluice", "a b", "x) R 9 9", ""] {
+            #expect(ProcessMemory.majorFaults(stat: "77 (\(name)) \(rest)\n") == 42)
+        }
+        #expect(ProcessMemory.majorFaults(stat: "77 (sluice) S 1 2 3") == nil)
+        #expect(ProcessMemory.majorFaults(stat: "77 sluice \(rest)") == nil)
+        #expect(ProcessMemory.majorFaults(stat: "") == nil)
+        #expect(ProcessMemory.majorFaults(stat: "77 (x) S 1 2 3 0 -1 4 5 0 -3 7") == nil)
+    }
 }
