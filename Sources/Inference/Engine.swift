@@ -16,15 +16,23 @@ internal import Quantization
     public let instructionSet: String
     public let arithmetic: Arithmetic
 
-    private let state: UnsafeMutablePointer<EngineState>
+    let state: UnsafeMutablePointer<EngineState>
     private let scratch: UnsafeMutableRawPointer
     private let keyValues: UnsafeMutableRawPointer
     private let weights: ResidentWeights
     private let pool: ThreadPool
-    private var streamer: ExpertStreamer
-    private var times = EngineStatistics()
-    /// (chunk, experts); only while somebody observes, because the softmax overwrites the original.
-    private var rawLogits: [Float] = []
+    var streamer: ExpertStreamer
+    var times = EngineStatistics()
+    var selection: ExpertSelection
+    var prediction: ExpertPrediction
+    let predictor: Predictor
+    /// Only where the prompt's use is to fill the cache.
+    var promptUse: PromptUse?
+    /// Experts that the layer before deferred to this one, and their weights: (k).
+    var late: LateExperts
+    /// (chunk, experts); only where somebody observes or compares them, because the softmax
+    /// overwrites the original.
+    var rawLogits: [Float]
     private var observer: ((LayerObservation) -> Void)?
 
     public var vocabularyCount: Int { model.vocabularyCount }
@@ -60,6 +68,9 @@ internal import Quantization
             to: EngineState(
                 model: model, plan: plan, arithmetic: options.arithmetic, kernels: Kernels(table),
                 weights: weights, scratch: scratch, keyValues: keyValues))
+        if case .learned(let gates) = options.predictor {
+            unsafe state.pointee.learnedGates = gates.matrices
+        }
         // Pinning pays when every processor has its worker; with fewer threads the kernel places
         // better.
         let cpus = plan.threads == plan.cpus.count ? plan.cpus : []
@@ -77,6 +88,23 @@ internal import Quantization
         self.model = model
         self.plan = plan
         self.weights = weights
+        selection = ExpertSelection(
+            policy: options.missPolicy, protected: options.protectedExperts,
+            layerCount: model.layerCount, expertCount: model.expertCount,
+            expertsPerToken: model.expertsPerToken, planes: streamer.layout.planesPerExpert,
+            normalisesWeights: model.normalisesGateWeights)
+        prediction = ExpertPrediction(
+            predictor: options.predictor, prefetchRanks: options.prefetchRanks,
+            layerCount: model.layerCount, expertCount: model.expertCount,
+            expertsPerToken: model.expertsPerToken)
+        predictor = options.predictor
+        promptUse =
+            options.warmUp == .prompt
+            ? PromptUse(layerCount: model.layerCount, expertCount: model.expertCount) : nil
+        late = LateExperts(expertsPerToken: model.expertsPerToken)
+        rawLogits =
+            options.missPolicy.comparesLogits
+            ? [Float](repeating: 0, count: plan.chunk * model.expertCount) : []
         self.streamer = streamer
         unsafe self.scratch = scratch
         unsafe self.keyValues = keyValues
@@ -100,6 +128,8 @@ internal import Quantization
     public var statistics: EngineStatistics {
         var all = times
         all.streaming = streamer.statistics
+        all.misses = selection.accounting
+        all.prediction = prediction.statistics
         return all
     }
 
@@ -107,7 +137,8 @@ internal import Quantization
     /// of their outputs; nil ends it. Costs time and memory: for recording and profiling.
     public mutating func observe(_ observer: ((LayerObservation) -> Void)?) {
         rawLogits =
-            observer == nil ? [] : [Float](repeating: 0, count: plan.chunk * model.expertCount)
+            observer == nil && !selection.policy.comparesLogits
+            ? [] : [Float](repeating: 0, count: plan.chunk * model.expertCount)
         self.observer = observer
     }
 
@@ -118,6 +149,7 @@ internal import Quantization
     /// positions before have been computed.
     public mutating func prefill(_ ids: [Int32], from position: Int) throws(StreamingError) {
         precondition(position + ids.count <= contextCapacity, "positions past the context")
+        if position == 0 { promptUse?.begin() }
         var first = 0
         while first < ids.count {
             let count = min(plan.chunk, ids.count - first)
@@ -126,13 +158,14 @@ internal import Quantization
             first += count
             if first == ids.count { head(of: count - 1, rows: 1) }
         }
+        if let promptUse { try warm(promptUse.ranking) }
     }
 
     /// Computes one token at `position`, and the logits after it.
     public mutating func decode(_ id: Int32, at position: Int) throws(StreamingError) {
         precondition(position < contextCapacity && id >= 0 && Int(id) < vocabularyCount)
         unsafe state.pointee.ids[0] = id
-        try chunk(1, position)
+        try chunk(1, position, decodes: true)
         head(of: 0, rows: 1)
     }
 
@@ -201,8 +234,15 @@ internal import Quantization
 
     /// Computes the `tokens` ids loaded, from `position` on, up to the last layer's residual
     /// stream.
-    private mutating func chunk(_ tokens: Int, _ position: Int) throws(StreamingError) {
+    ///
+    /// - Parameter decodes: as a decode step, in which misses are dealt with by policy and experts
+    ///   are predicted.
+    private mutating func chunk(
+        _ tokens: Int, _ position: Int, decodes: Bool = false
+    ) throws(StreamingError) {
         let state = unsafe self.state
+        late.clear()
+        prediction.begin()
         unsafe state.pointee.tokens = tokens
         unsafe state.pointee.position = position
         run(.embed)
@@ -218,22 +258,25 @@ internal import Quantization
             run(.expertInput)
             let routed = host_nanoseconds()
             run(.router)
-            if observer != nil {
+            if !rawLogits.isEmpty {
                 for index in rawLogits.indices.prefix(tokens * model.expertCount) {
                     rawLogits[index] = unsafe state.pointee.routerLogits[index]
                 }
             }
             run(.choose)
+            settleChoice(decodes: decodes)
             unsafe state.pointee.groupByExpert()
             if tokens > 1 { run(.gather) }
             let chosen = host_nanoseconds()
-            try experts(layer)
+            try experts(layer, looksAhead: decodes)
+            if decodes { try computeLate(layer) }
             if let observer {
                 unsafe rawLogits.withUnsafeBufferPointer {
                     unsafe observer(state.pointee.observation(routerLogits: $0.baseAddress!))
                 }
             }
             run(.combine)
+            if decodes { passOn(layer) }
             let done = host_nanoseconds()
             times.attentionNanoseconds += routed - start
             times.routerNanoseconds += chosen - routed
@@ -245,20 +288,27 @@ internal import Quantization
     /// Computes the chunk's experts of one layer: all misses are submitted first, experts already
     /// here are computed while they arrive, then each group as it lands. Where the cache cannot
     /// hold all of them at once, in waves.
-    private mutating func experts(_ layer: Int) throws(StreamingError) {
+    ///
+    /// - Parameter looksAhead: guess the next layers' experts meanwhile.
+    mutating func experts(_ layer: Int, looksAhead: Bool = false) throws(StreamingError) {
         let state = unsafe self.state
         let distinctCount = unsafe state.pointee.distinctCount
         var first = 0
         while first < distinctCount {
             let count = min(streamer.leaseCapacity(layer: layer), distinctCount - first)
             let wave = unsafe state.pointee.distinct + first
-            unsafe streamer.acquire(layer: layer, experts: wave, count: count)
+            unsafe streamer.acquire(
+                layer: layer, experts: wave, planes: state.pointee.distinctPlanes + first,
+                count: count)
+            if looksAhead, first == 0 { lookAhead(layer) }
             var given = 0
             while given < count {
                 unsafe state.pointee.readyCount = 0
                 while true {
                     let index = unsafe streamer.next(wait: state.pointee.readyCount == 0)
                     if index < 0 { break }
+                    unsafe selection.use(
+                        expert: Int(wave[index]), planes: streamer.planes(index: index))
                     unsafe state.pointee.addReady(
                         expert: Int(wave[index]), gate: streamer.address(index: index, part: 0),
                         up: streamer.address(index: index, part: 1),
@@ -287,7 +337,7 @@ internal import Quantization
         times.headNanoseconds += host_nanoseconds() - start
     }
 
-    private func run(_ stage: Stage) {
+    func run(_ stage: Stage) {
         if stage.dealsTokens,
             unsafe (stage == .headInput ? state.pointee.headTokens : state.pointee.tokens) == 1
         {

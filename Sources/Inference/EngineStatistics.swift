@@ -11,6 +11,12 @@ public struct EngineStatistics: Sendable, Equatable {
     public var expertNanoseconds: UInt64 = 0
     /// Final norm and logits.
     public var headNanoseconds: UInt64 = 0
+    /// Guessing the next layers' experts; part of `expertNanoseconds`.
+    public var predictionNanoseconds: UInt64 = 0
+    /// What the miss policy did.
+    public var misses = MissAccounting()
+    /// How good the guesses were.
+    public var prediction = PredictionStatistics()
     public var streaming = ExpertStreamerStatistics()
 
     public init() {}
@@ -22,6 +28,10 @@ public struct EngineStatistics: Sendable, Equatable {
         difference.routerNanoseconds = later.routerNanoseconds - earlier.routerNanoseconds
         difference.expertNanoseconds = later.expertNanoseconds - earlier.expertNanoseconds
         difference.headNanoseconds = later.headNanoseconds - earlier.headNanoseconds
+        difference.predictionNanoseconds =
+            later.predictionNanoseconds - earlier.predictionNanoseconds
+        difference.misses = later.misses - earlier.misses
+        difference.prediction = later.prediction - earlier.prediction
         difference.streaming = later.streaming - earlier.streaming
         return difference
     }
