@@ -137,6 +137,10 @@ extension ExpertStreamer {
         layer: Int, experts: UnsafePointer<Int32>, planes: UnsafePointer<UInt8>?, count: Int
     ) {}
 
+    /// Asks for all planes of an expert that can wait for them: read behind what is demanded, and
+    /// before what is guessed; nothing is promised.
+    public mutating func requestUpgrade(layer: Int, expert: Int) {}
+
     /// Ends the leases of the acquired set.
     ///
     /// Waits for reads in flight. Experts whose reads failed, or were not sent yet, are forgotten;

@@ -21,15 +21,23 @@ internal import Quantization
     public let instructionSet: String
     public let arithmetic: Arithmetic
 
-    private let state: UnsafeMutablePointer<EngineState>
+    let state: UnsafeMutablePointer<EngineState>
     private let scratch: UnsafeMutableRawPointer
     private let keyValues: UnsafeMutableRawPointer
     private let weights: ResidentWeights
     private let pool: ThreadPool
-    private var streamer: ExpertStreamer
-    private var times = EngineStatistics()
-    /// (chunk, experts); only while somebody observes, because the softmax overwrites the original.
-    private var rawLogits: [Float] = []
+    var streamer: ExpertStreamer
+    var times = EngineStatistics()
+    var selection: ExpertSelection
+    var prediction: ExpertPrediction
+    let predictor: Predictor
+    /// Only where the prompt's use is to fill the cache.
+    var promptUse: PromptUse?
+    /// Experts that the layer before deferred to this one, and their weights: (k).
+    var late: LateExperts
+    /// (chunk, experts); only where somebody observes or compares them, because the softmax
+    /// overwrites the original.
+    var rawLogits: [Float]
     private var observer: ((LayerObservation) -> Void)?
     /// The recorded routing that is forced; `EngineState` points into it.
     private var replayed: FlatRouting?
@@ -69,6 +77,9 @@ internal import Quantization
             to: EngineState(
                 model: model, plan: plan, arithmetic: options.arithmetic, kernels: Kernels(table),
                 weights: weights, scratch: scratch, keyValues: keyValues))
+        if case .learned(let gates) = options.predictor {
+            unsafe state.pointee.learnedGates = gates.matrices
+        }
         // Pinning pays when every processor has its worker; with fewer threads the kernel places
         // better.
         let cpus = plan.threads == plan.cpus.count ? plan.cpus : []
@@ -86,6 +97,23 @@ internal import Quantization
         self.model = model
         self.plan = plan
         self.weights = weights
+        selection = ExpertSelection(
+            policy: options.missPolicy, protected: options.protectedExperts,
+            layerCount: model.layerCount, expertCount: model.expertCount,
+            expertsPerToken: model.expertsPerToken, planes: streamer.layout.planesPerExpert,
+            normalisesWeights: model.normalisesGateWeights, tokens: plan.sequences)
+        prediction = ExpertPrediction(
+            predictor: options.predictor, prefetchRanks: options.prefetchRanks,
+            layerCount: model.layerCount, expertCount: model.expertCount,
+            expertsPerToken: model.expertsPerToken, tokenCount: plan.sequences)
+        predictor = options.predictor
+        promptUse =
+            options.warmUp == .prompt
+            ? PromptUse(layerCount: model.layerCount, expertCount: model.expertCount) : nil
+        late = LateExperts(expertsPerToken: model.expertsPerToken)
+        rawLogits =
+            options.missPolicy.comparesLogits
+            ? [Float](repeating: 0, count: plan.chunk * model.expertCount) : []
         self.streamer = streamer
         unsafe self.scratch = scratch
         unsafe self.keyValues = keyValues
@@ -115,6 +143,8 @@ internal import Quantization
     public var statistics: EngineStatistics {
         var all = times
         all.streaming = streamer.statistics
+        all.misses = selection.accounting
+        all.prediction = prediction.statistics
         return all
     }
 
@@ -122,7 +152,8 @@ internal import Quantization
     /// of their outputs; nil ends it. Costs time and memory: for recording and profiling.
     public mutating func observe(_ observer: ((LayerObservation) -> Void)?) {
         rawLogits =
-            observer == nil ? [] : [Float](repeating: 0, count: plan.chunk * model.expertCount)
+            observer == nil && !selection.policy.comparesLogits
+            ? [] : [Float](repeating: 0, count: plan.chunk * model.expertCount)
         self.observer = observer
     }
 
@@ -156,6 +187,7 @@ internal import Quantization
         precondition(position + ids.count <= contextCapacity, "positions past the context")
         precondition(sequence >= 0 && sequence < sequenceCapacity, "no sequence \(sequence)")
         beginSequence(at: position)
+        if position == 0 { promptUse?.begin() }
         var first = 0
         while first < ids.count {
             let count = min(plan.chunk, ids.count - first)
@@ -164,6 +196,7 @@ internal import Quantization
             first += count
             if first == ids.count { head(of: count - 1, rows: 1) }
         }
+        if let promptUse { try warm(promptUse.ranking) }
     }
 
     /// Computes one token at `position`, and the logits after it.
@@ -172,7 +205,7 @@ internal import Quantization
     ) throws(StreamingError) {
         load(DecodeStep(sequence: sequence, id: id, position: position), at: 0)
         beginSequence(at: position)
-        try chunk(1)
+        try chunk(1, decodes: true)
         head(of: 0, rows: 1)
     }
 
@@ -192,7 +225,7 @@ internal import Quantization
             }
             load(steps[index], at: index)
         }
-        try chunk(steps.count)
+        try chunk(steps.count, decodes: true)
         head(of: 0, rows: steps.count)
     }
 
@@ -289,8 +322,13 @@ internal import Quantization
     // One token's way
 
     /// Computes the `tokens` steps loaded up to the last layer's residual stream.
-    private mutating func chunk(_ tokens: Int) throws(StreamingError) {
+    ///
+    /// - Parameter decodes: as decode steps, in which misses are dealt with by policy and experts
+    ///   are predicted.
+    private mutating func chunk(_ tokens: Int, decodes: Bool = false) throws(StreamingError) {
         let state = unsafe self.state
+        late.clear()
+        prediction.begin()
         unsafe state.pointee.tokens = tokens
         streamer.beginToken()
         run(.embed)
@@ -306,22 +344,25 @@ internal import Quantization
             run(.expertInput)
             let routed = host_nanoseconds()
             run(.router)
-            if observer != nil {
+            if !rawLogits.isEmpty {
                 for index in rawLogits.indices.prefix(tokens * model.expertCount) {
                     rawLogits[index] = unsafe state.pointee.routerLogits[index]
                 }
             }
             run(.choose)
+            settleChoice(decodes: decodes)
             unsafe state.pointee.groupByExpert()
             if tokens > 1 { run(.gather) }
             let chosen = host_nanoseconds()
-            try experts(layer)
+            try experts(layer, looksAhead: decodes)
+            if decodes { try computeLate(layer) }
             if let observer {
                 unsafe rawLogits.withUnsafeBufferPointer {
                     unsafe observer(state.pointee.observation(routerLogits: $0.baseAddress!))
                 }
             }
             run(.combine)
+            if decodes { passOn(layer) }
             let done = host_nanoseconds()
             times.attentionNanoseconds += routed - start
             times.routerNanoseconds += chosen - routed
@@ -334,14 +375,19 @@ internal import Quantization
     /// Computes the chunk's experts of one layer: all misses are submitted first, experts already
     /// here are computed while they arrive, then each group as it lands. Where the cache cannot
     /// hold all of them at once, in waves.
-    private mutating func experts(_ layer: Int) throws(StreamingError) {
+    ///
+    /// - Parameter looksAhead: guess the next layers' experts meanwhile.
+    mutating func experts(_ layer: Int, looksAhead: Bool = false) throws(StreamingError) {
         let state = unsafe self.state
         let distinctCount = unsafe state.pointee.distinctCount
         var first = 0
         while first < distinctCount {
             let count = min(streamer.leaseCapacity(layer: layer), distinctCount - first)
             let wave = unsafe state.pointee.distinct + first
-            unsafe streamer.acquire(layer: layer, experts: wave, planes: nil, count: count)
+            unsafe streamer.acquire(
+                layer: layer, experts: wave, planes: state.pointee.distinctPlanes + first,
+                count: count)
+            if looksAhead, first == 0 { lookAhead(layer) }
             var given = 0
             while given < count {
                 unsafe state.pointee.readyCount = 0
@@ -350,6 +396,7 @@ internal import Quantization
                     if index < 0 { break }
                     let planes = streamer.planes(index: index)
                     times.experts[planes] += 1
+                    selection.use(expert: unsafe Int(wave[index]), planes: planes)
                     let matrices = unsafe state.pointee.addReady(
                         expert: Int(wave[index]), planes: planes)
                     for part in 0..<3 {
@@ -383,7 +430,7 @@ internal import Quantization
         times.headNanoseconds += host_nanoseconds() - start
     }
 
-    private func run(_ stage: Stage) {
+    func run(_ stage: Stage) {
         if stage.dealsTokens,
             unsafe (stage == .headInput ? state.pointee.headTokens : state.pointee.tokens) == 1
         {

@@ -20,6 +20,16 @@ public struct EngineOptions: Sendable {
     public var chunk = EngineOptions.defaultChunk
     /// Rows of logits computed together; 1 unless every position's logits are wanted.
     public var headRows = 1
+    /// What to do when a chosen expert is not in memory; acts on decode steps.
+    public var missPolicy = MissPolicy.exact
+    /// Experts that no miss policy touches: super experts (arXiv 2507.23279) and the user's own.
+    public var protectedExperts: Set<LayerExpert> = []
+    /// Where guesses of the next layers' experts come from, in decode steps.
+    public var predictor = Predictor.none
+    /// Guesses per layer that are read before they are asked for, best first; 0 reads none.
+    public var prefetchRanks = 0
+    /// What fills the cache between the prompt and the first token.
+    public var warmUp = WarmUp.none
     /// Kernels to use, as `InstructionSet.available` names them; nil takes the best.
     public var instructionSet: String?
 

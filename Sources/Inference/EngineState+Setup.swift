@@ -16,6 +16,9 @@ extension EngineState {
         func integers(_ offset: Int) -> UnsafeMutablePointer<Int32> {
             unsafe (scratch + offset).assumingMemoryBound(to: Int32.self)
         }
+        func bytes(_ offset: Int) -> UnsafeMutablePointer<UInt8> {
+            unsafe (scratch + offset).assumingMemoryBound(to: UInt8.self)
+        }
         func rows(_ rows: ScratchLayout.Rows) -> Activations {
             unsafe Activations(
                 floats: floats(rows.floats), a32: rows.a32.map { unsafe scratch + $0 },
@@ -41,10 +44,13 @@ extension EngineState {
         unsafe routerLogits = floats(layout.routerLogits)
         unsafe chosen = integers(layout.chosen)
         unsafe gateWeights = floats(layout.gateWeights)
+        unsafe widths = bytes(layout.widths)
+        unsafe expertPlanes = bytes(layout.expertPlanes)
         unsafe pairOfChoice = integers(layout.pairOfChoice)
         unsafe tokenOfPair = integers(layout.tokenOfPair)
         unsafe firstPair = integers(layout.firstPair)
         unsafe distinct = integers(layout.distinct)
+        unsafe distinctPlanes = bytes(layout.distinctPlanes)
         unsafe ready = (scratch + layout.ready).bindMemory(
             to: ReadyExpert.self, capacity: model.expertCount)
         unsafe expertMatrices = (scratch + layout.expertMatrices).bindMemory(
@@ -55,6 +61,9 @@ extension EngineState {
         unsafe gateRows = floats(layout.gateRows)
         unsafe expertHidden = rows(layout.expertHidden)
         unsafe expertOutput = floats(layout.expertOutput)
+        unsafe guessedLogits = floats(layout.guessedLogits)
+        unsafe prefetched = integers(layout.prefetched)
+        unsafe lateInput = rows(layout.lateInput)
         unsafe logits = floats(layout.logits)
         unsafe scores = floats(layout.scores)
         unsafe rowBuffers = floats(layout.rowBuffers)
@@ -97,6 +106,8 @@ extension EngineState {
                     router: weights.matrix(layer.router, arithmetic)))
         }
         unsafe fillRotaryTables(model, weights)
+        // Set by the engine where there are any.
+        unsafe learnedGates = nil
     }
 
     private func fillRotaryTables(_ model: ModelDescription, _ weights: borrowing ResidentWeights) {
@@ -117,14 +128,24 @@ extension EngineState {
     /// Sorts the chunk's (token, rank) choices by expert: `distinct` lists the experts in use, and
     /// the pairs of expert e are `firstPair[e]` ..< `firstPair[e + 1]`.
     ///
-    /// One token's experts are listed by rank; those of many by number.
+    /// One token's experts are listed by rank; those of many by number. Choices of width 0 make no
+    /// pair; an expert is wanted with as many planes as the choice that wants most.
     mutating func groupByExpert() {
         let choices = unsafe tokens * expertsPerToken
         for expert in unsafe 0...expertCount { unsafe firstPair[expert] = 0 }
-        for choice in 0..<choices { unsafe firstPair[Int(chosen[choice]) + 1] += 1 }
+        for expert in unsafe 0..<expertCount { unsafe expertPlanes[expert] = 0 }
+        for choice in 0..<choices where unsafe widths[choice] > 0 {
+            let expert = unsafe Int(chosen[choice])
+            unsafe firstPair[expert + 1] += 1
+            unsafe expertPlanes[expert] = max(expertPlanes[expert], widths[choice])
+        }
         for expert in unsafe 0..<expertCount { unsafe firstPair[expert + 1] += firstPair[expert] }
         // Filling moves each start to the next expert's; moving them back restores the table.
         for choice in 0..<choices {
+            guard unsafe widths[choice] > 0 else {
+                unsafe pairOfChoice[choice] = -1
+                continue
+            }
             let expert = unsafe Int(chosen[choice])
             let pair = unsafe firstPair[expert]
             unsafe firstPair[expert] = pair + 1
@@ -137,15 +158,21 @@ extension EngineState {
         unsafe firstPair[0] = 0
         unsafe distinctCount = 0
         if unsafe tokens == 1 {
-            for rank in unsafe 0..<expertsPerToken { unsafe distinct[rank] = chosen[rank] }
-            unsafe distinctCount = unsafe expertsPerToken
+            for rank in unsafe 0..<expertsPerToken where unsafe widths[rank] > 0 {
+                unsafe list(chosen[rank])
+            }
             return
         }
         for expert in unsafe 0..<expertCount where unsafe firstPair[expert + 1] > firstPair[expert]
         {
-            unsafe distinct[distinctCount] = Int32(expert)
-            unsafe distinctCount += 1
+            unsafe list(Int32(expert))
         }
+    }
+
+    private mutating func list(_ expert: Int32) {
+        unsafe distinct[distinctCount] = expert
+        unsafe distinctPlanes[distinctCount] = expertPlanes[Int(expert)]
+        unsafe distinctCount += 1
     }
 
     /// Lists a leased expert for the next round of expert stages, with `planes` of its planes.

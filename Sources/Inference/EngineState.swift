@@ -50,12 +50,18 @@ internal import CKernels
     var gateWeights: UnsafeMutablePointer<Float>  // (T, k)
     /// What stands in for the router's choice while a recorded routing is forced.
     var forced: ForcedRouting?
-    var pairOfChoice: UnsafeMutablePointer<Int32>  // (T, k)
+    /// Planes wanted, by choice: (T, k); 0 for a choice that this layer does not compute.
+    var widths: UnsafeMutablePointer<UInt8>
+    /// Planes wanted, by expert: (experts).
+    var expertPlanes: UnsafeMutablePointer<UInt8>
+    var pairOfChoice: UnsafeMutablePointer<Int32>  // (T, k); -1 where nothing is computed
     var tokenOfPair: UnsafeMutablePointer<Int32>  // (P)
     var firstPair: UnsafeMutablePointer<Int32>  // (experts + 1)
     /// Experts in use: (experts), or (k) for one token.
     var distinct: UnsafeMutablePointer<Int32>
     var distinctCount = 0
+    /// Planes wanted of `distinct`.
+    var distinctPlanes: UnsafeMutablePointer<UInt8>
     var ready: UnsafeMutablePointer<ReadyExpert>
     var readyCount = 0
     /// Shapes and formats of every layer's experts, without addresses: (layers, 3)
@@ -68,6 +74,18 @@ internal import CKernels
     var gateRows: UnsafeMutablePointer<Float>  // (P, expert width)
     var expertHidden: Activations  // (P, expert width); up first, then silu(gate) * up
     var expertOutput: UnsafeMutablePointer<Float>  // (P, embedding)
+
+    // Guesses and deferral
+    /// Router logits guessed for the layers after this one: (layers ahead, T, experts).
+    var guessedLogits: UnsafeMutablePointer<Float>
+    /// How many layers ahead are guessed after this one.
+    var guessedLayers = 0
+    /// Maps to the next layer's router logits, by layer; nil to apply the routers themselves.
+    var learnedGates: UnsafeMutablePointer<Matrix>?
+    /// Experts to prefetch: (experts).
+    var prefetched: UnsafeMutablePointer<Int32>
+    /// Input of the layer before, for experts that are computed a layer late: (1, embedding).
+    var lateInput: Activations
 
     // Head
     var logits: UnsafeMutablePointer<Float>  // (head rows, vocabulary)

@@ -13,6 +13,12 @@ public struct EngineStatistics: Sendable, Equatable {
     public var headNanoseconds: UInt64 = 0
     /// Experts computed, once per layer and chunk, by the planes used of them.
     public var experts = PlaneCounts()
+    /// Guessing the next layers' experts; part of `expertNanoseconds`.
+    public var predictionNanoseconds: UInt64 = 0
+    /// What the miss policy did.
+    public var misses = MissAccounting()
+    /// How good the guesses were.
+    public var prediction = PredictionStatistics()
     public var streaming = ExpertStreamerStatistics()
 
     public init() {}
@@ -34,6 +40,10 @@ public struct EngineStatistics: Sendable, Equatable {
         difference.expertNanoseconds = later.expertNanoseconds - earlier.expertNanoseconds
         difference.headNanoseconds = later.headNanoseconds - earlier.headNanoseconds
         difference.experts = later.experts - earlier.experts
+        difference.predictionNanoseconds =
+            later.predictionNanoseconds - earlier.predictionNanoseconds
+        difference.misses = later.misses - earlier.misses
+        difference.prediction = later.prediction - earlier.prediction
         difference.streaming = later.streaming - earlier.streaming
         return difference
     }

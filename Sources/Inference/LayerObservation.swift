@@ -15,11 +15,12 @@
     public let input: UnsafePointer<Float>
     /// The residual stream before the experts' outputs are added: (T, embedding).
     public let residual: UnsafePointer<Float>
-    /// Experts by rank: (T, k).
+    /// Experts by rank: (T, k), after any miss policy.
     public let chosen: UnsafePointer<Int32>
-    /// The weight each output is added with: (T, k).
+    /// The weight each output is added with: (T, k); 0 where a miss policy leaves it out, or to the
+    /// next layer.
     public let gateWeights: UnsafePointer<Float>
-    /// Row of `expertOutput` by choice: (T, k).
+    /// Row of `expertOutput` by choice: (T, k); -1 where there is none.
     public let outputRow: UnsafePointer<Int32>
     /// Outputs of the down matrices, before the gate weights: (T x k, embedding).
     public let expertOutput: UnsafePointer<Float>

@@ -5,7 +5,8 @@ internal import ModelFormats
 /// What an engine will take, worked out before any of it is allocated.
 ///
 /// ```
-///   budget >= resident weights + key-value cache + scratch + expert cache (slots and tables) + process
+///   budget >= resident weights + key-value cache + scratch + prediction tables
+///             + expert cache (slots and tables) + process
 /// ```
 /// The floor is the same sum with the smallest expert cache that works. A budget below the floor is
 /// refused; the expert cache never takes more than the budget leaves.
@@ -18,6 +19,8 @@ public struct MemoryPlan: Sendable {
     public let keyValueBytes: Int
     /// Working buffers, logits and rotary tables.
     public let scratchBytes: Int
+    /// Tables that experts are predicted with.
+    public let predictionBytes: Int
     /// The program itself: code, header, vocabulary, sampler, thread stacks, page tables of the
     /// resident part.
     public let processBytes: Int
@@ -39,6 +42,7 @@ public struct MemoryPlan: Sendable {
     let headRows: Int
     let layout: ExpertLayout
     let scratch: ScratchLayout
+    private let policyWarnings: [String]
 
     /// Plans `model` under `options`; allocates nothing that lasts.
     ///
@@ -56,11 +60,30 @@ public struct MemoryPlan: Sendable {
         chunk = max(
             sequences, min(try MemoryPlan.checked("--chunk", options.chunk, 1...4096), context))
         headRows = max(sequences, min(options.headRows, chunk))
+        policyWarnings =
+            options.missPolicy.warning(expertsPerToken: model.expertsPerToken).map { [$0] } ?? []
+        if case .deferred = options.missPolicy, sequences > 1 {
+            throw EngineError(
+                "--miss \(options.missPolicy) computes one sequence at a time, not \(sequences)")
+        }
+        guard options.prefetchRanks >= 0 else {
+            throw EngineError("--prefetch \(options.prefetchRanks) is negative")
+        }
+        for name in options.protectedExperts
+        where !(0..<model.layerCount).contains(name.layer)
+            || !(0..<model.expertCount).contains(name.expert)
+        {
+            throw EngineError(
+                "\(name) is to be protected, but the model has \(model.layerCount) layers of "
+                    + "\(model.expertCount) experts")
+        }
         let layout = try ExpertLayout(model: model)
         self.layout = layout
         scratch = ScratchLayout(
             model: model, arithmetic: options.arithmetic, chunk: chunk,
-            headRows: headRows, context: context, workers: threads)
+            headRows: headRows, context: context, workers: threads,
+            layersAhead: options.predictor.layersAhead,
+            sequences: sequences)
 
         residentBytes = ResidentWeights.byteCount(of: model)
         scratchBytes = scratch.byteCount
@@ -73,7 +96,10 @@ public struct MemoryPlan: Sendable {
             throw EngineError("a key-value cache for \(sequences) x \(context) positions is absurd")
         }
         keyValueBytes = rows
-        let held = residentBytes + keyValueBytes + scratchBytes
+        try options.predictor.check(
+            layers: model.layerCount, experts: model.expertCount, embedding: model.embeddingLength)
+        predictionBytes = options.predictor.byteCount
+        let held = residentBytes + keyValueBytes + scratchBytes + predictionBytes
         processBytes =
             MemoryPlan.programBytes + model.file.metadata.headerByteCount * 3 + model
             .vocabularyCount * 48
@@ -133,6 +159,10 @@ public struct MemoryPlan: Sendable {
 
     /// What the user should know before it runs: each one line.
     public var warnings: [String] {
+        policyWarnings + cacheWarnings
+    }
+
+    private var cacheWarnings: [String] {
         guard streaming.multipleOfActiveSet < 1 else { return [] }
         let enough = ByteSize(bytes: totalBytes + 2 * streaming.needs.activeSetBytes - cacheBytes)
         return [

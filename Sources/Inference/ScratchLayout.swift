@@ -21,22 +21,26 @@ struct ScratchLayout: Sendable {
         value = 0, projected = 0
     var routerLogits = 0, chosen = 0, gateWeights = 0, pairOfChoice = 0, tokenOfPair = 0,
         firstPair = 0
+    var widths = 0, expertPlanes = 0, distinctPlanes = 0, guessedLogits = 0, prefetched = 0
     var distinct = 0, ready = 0, expertMatrices = 0, readyMatrices = 0, gateRows = 0,
         expertOutput = 0, logits = 0, scores = 0,
         rowBuffers = 0
     var cosine = 0, sine = 0
     var normed = Rows(), mixed = Rows(), gathered = Rows(), expertHidden = Rows()
+    var lateInput = Rows()
     let rowBufferLength: Int
 
-    /// Buffers for chunks of `chunk` tokens, `headRows` rows of logits, `context` positions.
+    /// Buffers for chunks of `chunk` tokens, `headRows` rows of logits, `context` positions, and
+    /// guesses of the experts of one token of each of `sequences`, `layersAhead`.
     init(
         model: ModelDescription, arithmetic: Arithmetic, chunk: Int, headRows: Int, context: Int,
-        workers: Int
+        workers: Int, layersAhead: Int = 0, sequences: Int = 1
     ) {
         let embedding = model.embeddingLength
         let queryWidth = model.headCount * model.headSize
         let keyWidth = model.keyValueHeadCount * model.headSize
-        let pairs = chunk * model.expertsPerToken
+        // Twice one token's, because a layer may compute experts that the one before deferred.
+        let pairs = max(chunk, 2) * model.expertsPerToken
         func kinds(_ formats: [BlockFormat]) -> Set<ActivationKind> {
             Set(formats.map { MatrixPath(format: $0, arithmetic: arithmetic).input })
         }
@@ -65,10 +69,13 @@ struct ScratchLayout: Sendable {
         routerLogits = take(chunk * model.expertCount * 4)
         chosen = take(pairs * 4)
         gateWeights = take(pairs * 4)
+        widths = take(pairs)
+        expertPlanes = take(model.expertCount)
         pairOfChoice = take(pairs * 4)
         tokenOfPair = take(pairs * 4)
         firstPair = take((model.expertCount + 1) * 4)
         distinct = take(model.expertCount * 4)
+        distinctPlanes = take(model.expertCount)
         ready = take(model.expertCount * MemoryLayout<ReadyExpert>.stride)
         expertMatrices = unsafe take(model.layerCount * 3 * MemoryLayout<ExpertMatrix>.stride)
         readyMatrices = unsafe take(model.expertCount * 3 * MemoryLayout<ExpertMatrix>.stride)
@@ -76,6 +83,9 @@ struct ScratchLayout: Sendable {
         gateRows = take(pairs * model.expertWidth * 4)
         expertHidden = rows(pairs, model.expertWidth, hiddenKinds)
         expertOutput = take(pairs * embedding * 4)
+        guessedLogits = take(layersAhead * sequences * model.expertCount * 4)
+        prefetched = take(model.expertCount * 4)
+        lateInput = rows(1, embedding, normedKinds)
         logits = take(headRows * model.vocabularyCount * 4)
         scores = take(workers * context * 4)
         rowBuffers = take(workers * rowBufferLength * 4)

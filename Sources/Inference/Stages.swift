@@ -14,6 +14,7 @@ enum Stage: UInt32 {
     case expertInput
     case router
     case choose
+    case guess
     case gather
     case gateUp
     case activate
@@ -57,9 +58,10 @@ enum Stage: UInt32 {
         case .expertInput: unsafe state.pointee.expertInput(tokens: share(state.pointee.tokens))
         case .router: unsafe state.pointee.router(worker, workers)
         case .choose: unsafe state.pointee.choose(tokens: share(state.pointee.tokens))
+        case .guess: unsafe state.pointee.guess(worker, workers)
         case .gather:
             unsafe state.pointee.gather(
-                pairs: share(state.pointee.tokens * state.pointee.expertsPerToken))
+                pairs: share(Int(state.pointee.firstPair[state.pointee.expertCount])))
         case .gateUp: unsafe state.pointee.gateUp(worker, workers)
         case .activate: unsafe state.pointee.activate(worker, workers)
         case .down: unsafe state.pointee.down(worker, workers)
@@ -227,13 +229,26 @@ extension EngineState {
         }
     }
 
+    /// Router logits of the next layers, as this layer's router input foretells them: all layers'
+    /// rows in one stage.
+    func guess(_ worker: Int, _ workers: Int) {
+        for ahead in unsafe 0..<guessedLayers {
+            let matrix =
+                if let learnedGates = unsafe learnedGates {
+                    unsafe learnedGates[layer]
+                } else {
+                    unsafe layers[layer + 1 + ahead].router
+                }
+            unsafe multiply(
+                matrix, normed, guessedLogits + ahead * tokens * expertCount, worker, workers)
+        }
+    }
+
     /// Copies each pair's input beside the others of its expert.
     func gather(pairs: Range<Int>) {
         for pair in pairs {
             let token = unsafe Int(tokenOfPair[pair])
-            unsafe copyRow(.float, from: normed, token, to: gathered, pair)
-            unsafe copyRow(.a32, from: normed, token, to: gathered, pair)
-            unsafe copyRow(.a256, from: normed, token, to: gathered, pair)
+            unsafe copyRow(from: normed, token, to: gathered, pair)
         }
     }
 
@@ -288,6 +303,7 @@ extension EngineState {
             for rank in unsafe 0..<expertsPerToken {
                 let choice = unsafe token * expertsPerToken + rank
                 let pair = unsafe Int(pairOfChoice[choice])
+                if pair < 0 { continue }
                 unsafe kernels.table.pointee.add_scaled(
                     expertOutput + pair * embeddingLength, gateWeights[choice],
                     UInt32(embeddingLength), hidden + token * embeddingLength)
@@ -398,6 +414,13 @@ extension EngineState {
     private func taken(_ expert: Int, _ picks: UnsafeMutablePointer<Int32>, _ rank: Int) -> Bool {
         for earlier in 0..<rank where unsafe picks[earlier] == Int32(expert) { return true }
         return false
+    }
+
+    /// Copies one row of activations in every form that both have.
+    func copyRow(from source: Activations, _ row: Int, to target: Activations, _ targetRow: Int) {
+        unsafe copyRow(.float, from: source, row, to: target, targetRow)
+        unsafe copyRow(.a32, from: source, row, to: target, targetRow)
+        unsafe copyRow(.a256, from: source, row, to: target, targetRow)
     }
 
     private func copyRow(

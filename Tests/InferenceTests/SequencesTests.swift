@@ -37,7 +37,12 @@ import Testing
         let alone = try texts.map { text in
             try Fixture.compute(name, text) { $0.arithmetic = arithmetic }.map(\.bitPattern)
         }
-        var engine = try Self.engine(name, sequences: texts.count) { $0.arithmetic = arithmetic }
+        var engine = try Self.engine(name, sequences: texts.count) {
+            $0.arithmetic = arithmetic
+            // Guesses change no answer, of any sequence.
+            $0.predictor = .nextGate(layers: 2)
+            $0.prefetchRanks = 3
+        }
         let vocabulary = engine.vocabularyCount
         // Prompts of 1, 4, 7 and 10 ids, then all sequences step together until each has ended.
         let starts = texts.indices.map { 1 + 3 * $0 }

@@ -1,0 +1,116 @@
+/// The guesses of a step's experts, by layer, and how they turned out.
+///
+/// Scores are written into `scores`; `rank` keeps the best, `check` compares them with what the
+/// router chose when it comes to that layer. Allocates nothing after `init`.
+struct ExpertPrediction {
+    let layersAhead: Int
+    /// Guesses kept of each layer: at least k, for the figures.
+    let ranks: Int
+    /// Guesses of each layer that are read; 0 for none.
+    let prefetchRanks: Int
+    private(set) var statistics: PredictionStatistics
+
+    /// (experts): what the next `rank` sorts.
+    var scores: [Float]
+
+    private let layerCount: Int
+    private let expertCount: Int
+    private let tokenCount: Int
+    /// (layers, layers ahead, tokens, ranks): experts, likeliest first.
+    private var guesses: [Int32]
+    /// (layers, layers ahead): tokens with guesses.
+    private var guessedTokens: [Int]
+    /// (layers, tokens, k): what the router chose in this step.
+    private var history: [Int32]
+    private let expertsPerToken: Int
+    /// (experts)
+    private var isTaken: [Bool]
+
+    /// - Parameter tokenCount: most tokens of one step.
+    init(
+        predictor: Predictor, prefetchRanks: Int, layerCount: Int, expertCount: Int,
+        expertsPerToken: Int, tokenCount: Int = 1
+    ) {
+        layersAhead = predictor.layersAhead
+        self.prefetchRanks = min(prefetchRanks, expertCount)
+        ranks = min(max(expertsPerToken, prefetchRanks), expertCount)
+        self.layerCount = layerCount
+        self.expertCount = expertCount
+        self.tokenCount = tokenCount
+        statistics = PredictionStatistics(layersAhead: layersAhead, ranks: ranks)
+        scores = Array(repeating: 0, count: expertCount)
+        guesses = Array(repeating: -1, count: layerCount * layersAhead * tokenCount * ranks)
+        guessedTokens = Array(repeating: 0, count: layerCount * layersAhead)
+        self.expertsPerToken = expertsPerToken
+        history = Array(repeating: 0, count: layerCount * tokenCount * expertsPerToken)
+        isTaken = Array(repeating: false, count: expertCount)
+    }
+
+    /// Layers after `layer` that there are guesses for.
+    func reach(after layer: Int) -> Int { min(layersAhead, layerCount - 1 - layer) }
+
+    /// Forgets all guesses: a new step begins.
+    mutating func begin() {
+        for index in guessedTokens.indices { guessedTokens[index] = 0 }
+    }
+
+    /// Keeps the experts with the highest scores as the guess for a token's choice in `layer`, made
+    /// `ahead` layers before; ties to the lower index.
+    mutating func rank(layer: Int, ahead: Int, token: Int = 0) {
+        let first = place(layer, ahead, token)
+        for expert in 0..<expertCount { isTaken[expert] = false }
+        for rank in 0..<ranks {
+            var best = -1
+            for expert in 0..<expertCount where !isTaken[expert] {
+                if best < 0 || scores[expert] > scores[best] { best = expert }
+            }
+            isTaken[best] = true
+            guesses[first + rank] = Int32(best)
+        }
+        guessedTokens[layer * layersAhead + ahead - 1] = token + 1
+    }
+
+    /// The guess of `rank` for a token's choice in `layer`, made `ahead` layers before.
+    func guess(layer: Int, ahead: Int, token: Int = 0, rank: Int) -> Int32 {
+        guesses[place(layer, ahead, token) + rank]
+    }
+
+    /// Scores the experts after `layer` by the router's choices there and in the layer before.
+    mutating func score(after layer: Int, token: Int = 0, by paths: ExpertPaths) {
+        for expert in 0..<expertCount { scores[expert] = 0 }
+        let last = (layer * tokenCount + token) * expertsPerToken
+        let beforeLast = last - tokenCount * expertsPerToken
+        for rank in 0..<expertsPerToken {
+            let any = paths.row(layer: layer + 1, last: history[last + rank], beforeLast: nil)
+            guard layer > 0 else {
+                _ = paths.add(row: any, to: &scores)
+                continue
+            }
+            for earlier in 0..<expertsPerToken {
+                let row = paths.row(
+                    layer: layer + 1, last: history[last + rank],
+                    beforeLast: history[beforeLast + earlier])
+                if !paths.add(row: row, to: &scores) { _ = paths.add(row: any, to: &scores) }
+            }
+        }
+    }
+
+    /// Compares what was guessed for `layer` with the router's choice, and remembers that.
+    ///
+    /// - Parameter chosen: (k): the token's experts.
+    mutating func check(layer: Int, token: Int = 0, chosen: UnsafeBufferPointer<Int32>) {
+        let place = (layer * tokenCount + token) * expertsPerToken
+        for rank in chosen.indices { history[place + rank] = unsafe chosen[rank] }
+        for ahead in 0..<layersAhead where guessedTokens[layer * layersAhead + ahead] > token {
+            statistics.add(ahead: ahead + 1)
+            let first = self.place(layer, ahead + 1, token)
+            for rank in 0..<ranks where unsafe chosen.contains(guesses[first + rank]) {
+                statistics.add(right: rank, ahead: ahead + 1)
+            }
+        }
+    }
+
+    private func place(_ layer: Int, _ ahead: Int, _ token: Int) -> Int {
+        ((layer * layersAhead + ahead - 1) * tokenCount + token) * ranks
+    }
+}

@@ -1,0 +1,13 @@
+/// One expert of a model.
+public struct LayerExpert: Hashable, Sendable, CustomStringConvertible {
+    /// Counts from 0, as the expert does in its layer.
+    public var layer: Int
+    public var expert: Int
+
+    public init(layer: Int, expert: Int) {
+        self.layer = layer
+        self.expert = expert
+    }
+
+    public var description: String { "expert \(expert) of layer \(layer)" }
+}
