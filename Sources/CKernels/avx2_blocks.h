@@ -40,20 +40,50 @@ SLUICE_INLINE __m256i signed_pairs(__m256i w, __m256i q) {
 
 // MARK: Planes
 
+// Bits of a where the mask has ones, of b elsewhere.
+SLUICE_INLINE __m256i choose(__m256i mask, __m256i a, __m256i b) {
+    return _mm256_or_si256(_mm256_and_si256(mask, a), _mm256_andnot_si256(mask, b));
+}
+
 // The integers of a unit of row r, 32 in each vector, in order: plane after plane moves up to make
 // room for the next one's bits.
 SLUICE_INLINE void planar_weights(
-    const tile_planes *planes, int r, uint32_t unit, __m256i u[8]) {
+    const tile_planes *planes, uint32_t shape, int r, uint32_t unit, __m256i u[8]) {
+    uint32_t merged = planes_to_merge(shape);
     for (int k = 0; k < 8; k++) u[k] = _mm256_setzero_si256();
-    for (uint32_t p = 0; p < planes->count; p++) {
-        const uint8_t *plane = planes->row[p][r] + (size_t)unit * 32 * planes->bits[p];
-        if (planes->bits[p] == 4) {
+    if (merged != 0) {
+        __m256i low[2];
+        if (merged == 2) {
+            for (int h = 0; h < 2; h++) {
+                low[h] = load_256(planes->row[1][r] + (size_t)unit * 64 + 32 * h);
+            }
+        } else {
+            __m256i high_bit = load_256(planes->row[1][r] + (size_t)unit * 32);
+            __m256i low_bit = load_256(planes->row[2][r] + (size_t)unit * 32);
+            const __m256i even = _mm256_set1_epi8(0x55);
+            low[0] = choose(even, low_bit, _mm256_add_epi8(high_bit, high_bit));
+            low[1] = choose(even, _mm256_srli_epi16(low_bit, 1), high_bit);
+        }
+        const __m256i pairs = _mm256_set1_epi8(0x33), nibbles = _mm256_set1_epi8(15);
+        for (int h = 0; h < 2; h++) {
+            __m256i high = load_256(planes->row[0][r] + (size_t)unit * 64 + 32 * h);
+            __m256i even = choose(pairs, low[h], _mm256_slli_epi16(high, 2));
+            __m256i odd = choose(pairs, _mm256_srli_epi16(low[h], 2), high);
+            u[h] = _mm256_and_si256(even, nibbles);
+            u[2 + h] = _mm256_and_si256(odd, nibbles);
+            u[4 + h] = _mm256_and_si256(_mm256_srli_epi16(even, 4), nibbles);
+            u[6 + h] = _mm256_and_si256(_mm256_srli_epi16(odd, 4), nibbles);
+        }
+    }
+    SLUICE_FOR_PLANES(shape, merged, p, bits) {
+        const uint8_t *plane = planes->row[p][r] + (size_t)unit * 32 * bits;
+        if (bits == 4) {
             for (int k = 0; k < 8; k++) {
                 __m256i v = _mm256_srli_epi16(load_256(plane + 32 * (k % 4)), 4 * (k / 4));
                 v = _mm256_and_si256(v, _mm256_set1_epi8(15));
                 u[k] = _mm256_or_si256(_mm256_slli_epi16(u[k], 4), v);
             }
-        } else if (planes->bits[p] == 2) {
+        } else if (bits == 2) {
             for (int k = 0; k < 8; k++) {
                 __m256i v = _mm256_srli_epi16(load_256(plane + 32 * (k % 2)), 2 * (k / 2));
                 v = _mm256_and_si256(v, _mm256_set1_epi8(3));
@@ -122,7 +152,7 @@ SLUICE_INLINE __m256 eight_scales(int format, const uint8_t *w) {
 // Adds eight blocks of four rows against `tokens` activations; q and scale are those of the first
 // token.
 SLUICE_INLINE void eight_add(
-    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t unit,
+    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t shape, uint32_t unit,
     const int8_t *q, const float *scale, size_t x_stride, int tokens, size_t ahead,
     __m256 a[4][4]) {
     __m256i offset[4];
@@ -152,8 +182,8 @@ SLUICE_INLINE void eight_add(
         __m256 d = eight_scales(format, w[r]);
         __m256i weights[8];
         if (format == eight_planar) {
-            if (tokens == 1) prefetch_planes(planes, r, unit);
-            planar_weights(planes, r, unit, weights);
+            if (tokens == 1) prefetch_planes(planes, shape, r, unit);
+            planar_weights(planes, shape, r, unit, weights);
             for (int b = 0; b < 8; b++) {
                 weights[b] = _mm256_sub_epi8(weights[b], _mm256_set1_epi8((char)planes->centre));
             }
@@ -179,8 +209,8 @@ SLUICE_INLINE void eight_add(
 }
 
 SLUICE_INLINE void eight_tile(
-    int format, const uint8_t *const w[4], const tile_planes *planes, const uint8_t *x,
-    size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {
+    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t shape,
+    const uint8_t *x, size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {
     size_t stride = eight_stride(format);
     record_a32 record = as_a32(x, n);
     uint32_t blocks = n / 32, b = 0;
@@ -192,8 +222,8 @@ SLUICE_INLINE void eight_tile(
         const uint8_t *at[4];
         for (int r = 0; r < 4; r++) at[r] = w[r] + b * stride;
         eight_add(
-            format, at, planes, b / 8, record.q + (size_t)b * 32, record.scale + b, x_stride, tokens,
-            ahead, a);
+            format, at, planes, shape, b / 8, record.q + (size_t)b * 32, record.scale + b, x_stride,
+            tokens, ahead, a);
     }
     if (b < blocks) {
         // The last blocks, padded to eight with zeros: those add +0, which changes nothing.
@@ -215,7 +245,8 @@ SLUICE_INLINE void eight_tile(
                 (blocks - b) * sizeof(float));
         }
         eight_add(
-            format, at, planes, b / 8, rest[0].q, rest[0].scale, sizeof rest[0], tokens, 0, a);
+            format, at, planes, shape, b / 8, rest[0].q, rest[0].scale, sizeof rest[0], tokens, 0,
+            a);
     }
     for (int t = 0; t < tokens; t++) {
         for (int r = 0; r < 4; r++) out[t][r] = vf_fold(a[t][r]);
@@ -332,7 +363,7 @@ SLUICE_INLINE __m128 four_halves(const uint8_t *const w[4], size_t at) {
 
 // Adds one block of four rows against `tokens` activations.
 SLUICE_INLINE void super_add(
-    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t unit,
+    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t shape, uint32_t unit,
     const int8_t *q, const float *scale, const int16_t *sum, size_t x_stride, int tokens,
     size_t ahead, __m128 a[4]) {
     __m256i s[4][4];       // by token and row; eight lanes that add up to S
@@ -348,7 +379,7 @@ SLUICE_INLINE void super_add(
     for (int r = 0; r < 4; r++) {
         if (tokens == 1) {
             prefetch(w[r], ahead, super_bytes(format));
-            if (is_planar(format)) prefetch_planes(planes, r, unit);
+            if (is_planar(format)) prefetch_planes(planes, shape, r, unit);
         }
         __m256i scales = _mm256_setzero_si256();  // the 16-bit scales: of sub-blocks in both halves
         __m128i minima = _mm_setzero_si128();
@@ -386,7 +417,7 @@ SLUICE_INLINE void super_add(
             }
         }
         __m256i planar[8];
-        if (is_planar(format)) planar_weights(planes, r, unit, planar);
+        if (is_planar(format)) planar_weights(planes, shape, r, unit, planar);
         for (int c = 0; c < 4; c++) {
             __m256i weights[2];
             if (is_planar(format)) {
@@ -447,8 +478,8 @@ SLUICE_INLINE void super_add(
 }
 
 SLUICE_INLINE void super_tile(
-    int format, const uint8_t *const w[4], const tile_planes *planes, const uint8_t *x,
-    size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {
+    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t shape,
+    const uint8_t *x, size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {
     record_a256 record = as_a256(x, n);
     __m128 a[4];
     for (int t = 0; t < tokens; t++) a[t] = _mm_setzero_ps();
@@ -456,7 +487,7 @@ SLUICE_INLINE void super_tile(
         const uint8_t *at[4];
         for (int r = 0; r < 4; r++) at[r] = w[r] + b * super_bytes(format);
         super_add(
-            format, at, planes, b, record.q + (size_t)b * 256, record.scale + b,
+            format, at, planes, shape, b, record.q + (size_t)b * 256, record.scale + b,
             record.sum + (size_t)b * 16, x_stride, tokens, ahead, a);
     }
     for (int t = 0; t < tokens; t++) _mm_storeu_ps(out[t], a[t]);
@@ -466,7 +497,7 @@ SLUICE_INLINE void super_tile(
     SLUICE_INLINE void tile_##format(                                                         \
         const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens, \
         size_t ahead, float (*out)[4]) {                                                      \
-        kind##_tile(kind##_##format, w, NULL, x, x_stride, n, tokens, ahead, out);            \
+        kind##_tile(kind##_##format, w, NULL, 0, x, x_stride, n, tokens, ahead, out);         \
     }                                                                                         \
     SLUICE_TILED_GEMM(format, 4)
 
@@ -478,14 +509,14 @@ SLUICE_BLOCK_GEMM(q5_K, super)
 SLUICE_BLOCK_GEMM(q6_K, super)
 SLUICE_BLOCK_GEMM(iq4_xs, super)
 
-#define SLUICE_PLANAR_KERNEL(name, kind, format, most)                                        \
-    SLUICE_INLINE void planar_tile_##name(                                                    \
-        const uint8_t *const w[4], const tile_planes *planes, const uint8_t *x,               \
-        size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {             \
-        kind##_tile(format, w, planes, x, x_stride, n, tokens, ahead, out);                   \
-    }                                                                                         \
-    SLUICE_PLANAR_GEMM(name, most)
+#define SLUICE_PLANAR_KERNEL(name, kind, format, most, twos, fours)                             \
+    SLUICE_INLINE void planar_tile_##name(                                                      \
+        const uint8_t *const w[4], const tile_planes *planes, uint32_t shape, const uint8_t *x, \
+        size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {               \
+        kind##_tile(format, w, planes, shape, x, x_stride, n, tokens, ahead, out);              \
+    }                                                                                           \
+    SLUICE_PLANAR_GEMM(name, most, twos, fours)
 
-SLUICE_PLANAR_KERNEL(32, eight, eight_planar, 4)
-SLUICE_PLANAR_KERNEL(k, super, super_planar_k, 4)
-SLUICE_PLANAR_KERNEL(q6_K, super, super_planar_q6_K, 4)
+SLUICE_PLANAR_KERNEL(32, eight, eight_planar, 4, 0x422, 0x44)
+SLUICE_PLANAR_KERNEL(k, super, super_planar_k, 4, 0x122, 0x14)
+SLUICE_PLANAR_KERNEL(q6_K, super, super_planar_q6_K, 4, 0x222, 0x24)

@@ -44,34 +44,55 @@ SLUICE_INLINE __m512i parts_of(int a, int b, int c, int d) {
 // The integers of a unit of row r, 64 in each vector, in order: plane after plane moves up to make
 // room for the next one's bits.
 SLUICE_INLINE void planar_weights(
-    const tile_planes *planes, int r, uint32_t unit, __m512i u[4]) {
+    const tile_planes *planes, uint32_t shape, int r, uint32_t unit, __m512i u[4]) {
+    uint32_t merged = planes_to_merge(shape);
     for (int k = 0; k < 4; k++) u[k] = _mm512_setzero_si512();
-    for (uint32_t p = 0; p < planes->count; p++) {
-        const uint8_t *plane = planes->row[p][r] + (size_t)unit * 32 * planes->bits[p];
-        // Of (u << bits) | (v & mask) the masked one comes from v, the others from u.
-        if (planes->bits[p] == 4) {
-            const __m512i mask = _mm512_set1_epi8(15);
+    if (merged != 0) {
+        __m512i high = load_512(planes->row[0][r] + (size_t)unit * 64), low;
+        if (merged == 2) {
+            low = load_512(planes->row[1][r] + (size_t)unit * 64);
+        } else {
+            __m256i high_bit = load_256(planes->row[1][r] + (size_t)unit * 32);
+            __m256i low_bit = load_256(planes->row[2][r] + (size_t)unit * 32);
+            const __m256i even = _mm256_set1_epi8(0x55);
+            __m256i first =
+                _mm256_ternarylogic_epi32(even, low_bit, _mm256_add_epi8(high_bit, high_bit), 0xca);
+            __m256i second =
+                _mm256_ternarylogic_epi32(even, _mm256_srli_epi16(low_bit, 1), high_bit, 0xca);
+            low = _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
+        }
+        // Ternary logic 0xca takes bits of its second argument where the first has ones, of its
+        // third elsewhere.
+        const __m512i pairs = _mm512_set1_epi8(0x33), nibbles = _mm512_set1_epi8(15);
+        __m512i even = _mm512_ternarylogic_epi32(pairs, low, _mm512_slli_epi16(high, 2), 0xca);
+        __m512i odd = _mm512_ternarylogic_epi32(pairs, _mm512_srli_epi16(low, 2), high, 0xca);
+        u[0] = _mm512_and_si512(even, nibbles);
+        u[1] = _mm512_and_si512(odd, nibbles);
+        u[2] = _mm512_and_si512(_mm512_srli_epi16(even, 4), nibbles);
+        u[3] = _mm512_and_si512(_mm512_srli_epi16(odd, 4), nibbles);
+    }
+    SLUICE_FOR_PLANES(shape, merged, p, bits) {
+        const uint8_t *plane = planes->row[p][r] + (size_t)unit * 32 * bits;
+        if (bits == 4) {
             for (int k = 0; k < 4; k++) {
                 __m512i v = load_512(plane + 64 * (k % 2));
                 if (k >= 2) v = _mm512_srli_epi16(v, 4);
-                u[k] = _mm512_ternarylogic_epi32(mask, v, _mm512_slli_epi16(u[k], 4), 0xca);
+                v = _mm512_and_si512(v, _mm512_set1_epi8(15));
+                u[k] = _mm512_or_si512(_mm512_slli_epi16(u[k], 4), v);
             }
-        } else if (planes->bits[p] == 2) {
-            const __m512i mask = _mm512_set1_epi8(3);
-            __m512i v = load_512(plane);
+        } else if (bits == 2) {
             for (int k = 0; k < 4; k++) {
-                u[k] = _mm512_ternarylogic_epi32(
-                    mask, _mm512_srlv_epi16(v, _mm512_set1_epi16((short)(2 * k))),
-                    _mm512_slli_epi16(u[k], 2), 0xca);
+                __m512i v = _mm512_srlv_epi16(load_512(plane), _mm512_set1_epi16((short)(2 * k)));
+                v = _mm512_and_si512(v, _mm512_set1_epi8(3));
+                u[k] = _mm512_or_si512(_mm512_slli_epi16(u[k], 2), v);
             }
         } else {
-            const __m512i mask = _mm512_set1_epi8(1);
-            __m512i v = _mm512_broadcast_i64x4(load_256(plane));
+            __m512i twice = _mm512_broadcast_i64x4(load_256(plane));
             for (int k = 0; k < 4; k++) {
                 int even = 2 * k * 0x00010001, odd = (2 * k + 1) * 0x00010001;
-                __m512i shifted = _mm512_srlv_epi16(v, parts_of(even, even, odd, odd));
-                u[k] =
-                    _mm512_ternarylogic_epi32(mask, shifted, _mm512_slli_epi16(u[k], 1), 0xca);
+                __m512i v = _mm512_srlv_epi16(twice, parts_of(even, even, odd, odd));
+                v = _mm512_and_si512(v, _mm512_set1_epi8(1));
+                u[k] = _mm512_or_si512(_mm512_slli_epi16(u[k], 1), v);
             }
         }
     }
@@ -147,7 +168,7 @@ SLUICE_INLINE __m256 eight_scales(int format, const uint8_t *w) {
 // Adds eight blocks of four rows against `tokens` activations; q and scale are those of the first
 // token.
 SLUICE_INLINE void eight_add(
-    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t unit,
+    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t shape, uint32_t unit,
     const int8_t *q, const float *scale, size_t x_stride, int tokens, size_t ahead,
     __m256 a[4][4]) {
     __m512i weights[4][4];
@@ -155,8 +176,8 @@ SLUICE_INLINE void eight_add(
     for (int r = 0; r < 4; r++) {
         if (tokens == 1) prefetch(w[r], ahead, 8 * eight_stride(format));
         if (format == eight_planar) {
-            if (tokens == 1) prefetch_planes(planes, r, unit);
-            planar_weights(planes, r, unit, weights[r]);
+            if (tokens == 1) prefetch_planes(planes, shape, r, unit);
+            planar_weights(planes, shape, r, unit, weights[r]);
         } else {
             for (int k = 0; k < 4; k++) weights[r][k] = eight_weights(format, w[r], k);
         }
@@ -205,8 +226,8 @@ SLUICE_INLINE void eight_add(
 }
 
 SLUICE_INLINE void eight_tile(
-    int format, const uint8_t *const w[4], const tile_planes *planes, const uint8_t *x,
-    size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {
+    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t shape,
+    const uint8_t *x, size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {
     size_t stride = eight_stride(format);
     record_a32 record = as_a32(x, n);
     uint32_t blocks = n / 32, b = 0;
@@ -218,8 +239,8 @@ SLUICE_INLINE void eight_tile(
         const uint8_t *at[4];
         for (int r = 0; r < 4; r++) at[r] = w[r] + b * stride;
         eight_add(
-            format, at, planes, b / 8, record.q + (size_t)b * 32, record.scale + b, x_stride, tokens,
-            ahead, a);
+            format, at, planes, shape, b / 8, record.q + (size_t)b * 32, record.scale + b, x_stride,
+            tokens, ahead, a);
     }
     if (b < blocks) {
         // The last blocks, padded to eight with zeros: those add +0, which changes nothing.
@@ -241,7 +262,8 @@ SLUICE_INLINE void eight_tile(
                 (blocks - b) * sizeof(float));
         }
         eight_add(
-            format, at, planes, b / 8, rest[0].q, rest[0].scale, sizeof rest[0], tokens, 0, a);
+            format, at, planes, shape, b / 8, rest[0].q, rest[0].scale, sizeof rest[0], tokens, 0,
+            a);
     }
     for (int t = 0; t < tokens; t++) {
         for (int r = 0; r < 4; r++) {
@@ -393,7 +415,7 @@ SLUICE_INLINE __m512i row_part(__m512i scales, int r) {
 
 // Adds one block of four rows against `tokens` activations.
 SLUICE_INLINE void super_add(
-    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t unit,
+    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t shape, uint32_t unit,
     const int8_t *q, const float *scale, const int16_t *sum, size_t x_stride, int tokens,
     size_t ahead, __m128 a[4]) {
     __m512i s[4][4], k_scale = _mm512_setzero_si512();
@@ -415,7 +437,7 @@ SLUICE_INLINE void super_add(
     for (int r = 0; r < 4; r++) {
         if (tokens == 1) {
             prefetch(w[r], ahead, super_bytes(format));
-            if (is_planar(format)) prefetch_planes(planes, r, unit);
+            if (is_planar(format)) prefetch_planes(planes, shape, r, unit);
         }
         __m512i scales[4];
         __m256i offset_scales = _mm256_setzero_si256();
@@ -459,7 +481,7 @@ SLUICE_INLINE void super_add(
             }
         }
         __m512i planar[4];
-        if (is_planar(format)) planar_weights(planes, r, unit, planar);
+        if (is_planar(format)) planar_weights(planes, shape, r, unit, planar);
         for (int k = 0; k < 4; k++) {
             __m512i weights = is_planar(format) ? planar[k] : super_weights(format, w[r], k);
             for (int t = 0; t < tokens; t++) {
@@ -513,8 +535,8 @@ SLUICE_INLINE void super_add(
 }
 
 SLUICE_INLINE void super_tile(
-    int format, const uint8_t *const w[4], const tile_planes *planes, const uint8_t *x,
-    size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {
+    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t shape,
+    const uint8_t *x, size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {
     record_a256 record = as_a256(x, n);
     __m128 a[4];
     for (int t = 0; t < tokens; t++) a[t] = _mm_setzero_ps();
@@ -522,7 +544,7 @@ SLUICE_INLINE void super_tile(
         const uint8_t *at[4];
         for (int r = 0; r < 4; r++) at[r] = w[r] + b * super_bytes(format);
         super_add(
-            format, at, planes, b, record.q + (size_t)b * 256, record.scale + b,
+            format, at, planes, shape, b, record.q + (size_t)b * 256, record.scale + b,
             record.sum + (size_t)b * 16, x_stride, tokens, ahead, a);
     }
     for (int t = 0; t < tokens; t++) _mm_storeu_ps(out[t], a[t]);
@@ -532,7 +554,7 @@ SLUICE_INLINE void super_tile(
     SLUICE_INLINE void tile_##format(                                                         \
         const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens, \
         size_t ahead, float (*out)[4]) {                                                      \
-        kind##_tile(kind##_##format, w, NULL, x, x_stride, n, tokens, ahead, out);            \
+        kind##_tile(kind##_##format, w, NULL, 0, x, x_stride, n, tokens, ahead, out);         \
     }                                                                                         \
     SLUICE_TILED_GEMM(format, 4)
 
@@ -544,14 +566,14 @@ SLUICE_BLOCK_GEMM(q5_K, super)
 SLUICE_BLOCK_GEMM(q6_K, super)
 SLUICE_BLOCK_GEMM(iq4_xs, super)
 
-#define SLUICE_PLANAR_KERNEL(name, kind, format, most)                                        \
-    SLUICE_INLINE void planar_tile_##name(                                                    \
-        const uint8_t *const w[4], const tile_planes *planes, const uint8_t *x,               \
-        size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {             \
-        kind##_tile(format, w, planes, x, x_stride, n, tokens, ahead, out);                   \
-    }                                                                                         \
-    SLUICE_PLANAR_GEMM(name, most)
+#define SLUICE_PLANAR_KERNEL(name, kind, format, most, twos, fours)                             \
+    SLUICE_INLINE void planar_tile_##name(                                                      \
+        const uint8_t *const w[4], const tile_planes *planes, uint32_t shape, const uint8_t *x, \
+        size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {               \
+        kind##_tile(format, w, planes, shape, x, x_stride, n, tokens, ahead, out);              \
+    }                                                                                           \
+    SLUICE_PLANAR_GEMM(name, most, twos, fours)
 
-SLUICE_PLANAR_KERNEL(32, eight, eight_planar, 4)
-SLUICE_PLANAR_KERNEL(k, super, super_planar_k, 4)
-SLUICE_PLANAR_KERNEL(q6_K, super, super_planar_q6_K, 4)
+SLUICE_PLANAR_KERNEL(32, eight, eight_planar, 4, 0x422, 0x44)
+SLUICE_PLANAR_KERNEL(k, super, super_planar_k, 4, 0x122, 0x14)
+SLUICE_PLANAR_KERNEL(q6_K, super, super_planar_q6_K, 4, 0x222, 0x24)

@@ -34,15 +34,15 @@ SLUICE_INLINE float32x4_t four_halves_of(const uint16_t halves[4]) {
 // The integers of elements 32b ..< 32b + 32 of a unit of row r, less the centre: plane after plane
 // moves up to make room for the next one's bits. Those of block b are in bytes 32 (b % bits) on.
 SLUICE_INLINE void planar_weights(
-    const tile_planes *planes, int r, uint32_t unit, int b, int32_t centre, int8x16_t w[2]) {
+    const tile_planes *planes, uint32_t shape, int r, uint32_t unit, uint32_t b, int32_t centre,
+    int8x16_t w[2]) {
     uint8x16_t u[2] = {vdupq_n_u8(0), vdupq_n_u8(0)};
-    for (uint32_t p = 0; p < planes->count; p++) {
-        int bits = (int)planes->bits[p], shift = bits == 4 ? b / 4 * 4 : bits == 2 ? b / 2 * 2 : b;
-        const uint8_t *plane = planes->row[p][r] + (size_t)unit * 32 * planes->bits[p];
+    SLUICE_FOR_PLANES(shape, 0, p, bits) {
+        uint32_t shift = b / bits * bits;
+        const uint8_t *plane = planes->row[p][r] + ((size_t)unit * bits + b % bits) * 32;
         for (int h = 0; h < 2; h++) {
-            uint8x16_t v = vld1q_u8(plane + 32 * (b & (bits - 1)) + 16 * h);
-            v = vandq_u8(
-                vshlq_u8(v, vdupq_n_s8((int8_t)-shift)), vdupq_n_u8((uint8_t)((1 << bits) - 1)));
+            uint8x16_t v = vshlq_u8(vld1q_u8(plane + 16 * h), vdupq_n_s8((int8_t)-(int)shift));
+            v = vandq_u8(v, vdupq_n_u8((uint8_t)((1 << bits) - 1)));
             u[h] = vorrq_u8(vshlq_u8(u[h], vdupq_n_s8((int8_t)bits)), v);
         }
     }
@@ -107,17 +107,18 @@ SLUICE_INLINE int32x4_t four_sums(const int8_t *q) {
 // Adds four blocks of four rows against `tokens` activations to accumulators 0 to 3 or 4 to 7. They
 // are the first or the last four of their unit.
 SLUICE_INLINE void four_add(
-    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t unit, int last,
-    const int8_t *q, const float *scale, size_t x_stride, int tokens, size_t ahead,
+    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t shape, uint32_t unit,
+    int last, const int8_t *q, const float *scale, size_t x_stride, int tokens, size_t ahead,
     float32x4_t a[4][4]) {
     size_t stride = eight_stride(format);
     for (int r = 0; r < 4; r++) {
         int8x16_t weights[4][2];
         if (tokens == 1) prefetch(w[r], ahead, 4 * stride);
-        if (format == eight_planar && tokens == 1 && !last) prefetch_planes(planes, r, unit);
+        if (format == eight_planar && tokens == 1 && !last) prefetch_planes(planes, shape, r, unit);
         for (int b = 0; b < 4; b++) {
             if (format == eight_planar) {
-                planar_weights(planes, r, unit, b + 4 * last, planes->centre, weights[b]);
+                planar_weights(
+                    planes, shape, r, unit, (uint32_t)(b + 4 * last), planes->centre, weights[b]);
             } else {
                 eight_weights(format, w[r] + b * stride, weights[b]);
             }
@@ -147,8 +148,8 @@ SLUICE_INLINE void four_add(
 }
 
 SLUICE_INLINE void eight_tile(
-    int format, const uint8_t *const w[4], const tile_planes *planes, const uint8_t *x,
-    size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {
+    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t shape,
+    const uint8_t *x, size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {
     size_t stride = eight_stride(format);
     record_a32 record = as_a32(x, n);
     uint32_t blocks = n / 32, b = 0;
@@ -164,8 +165,8 @@ SLUICE_INLINE void eight_tile(
             const uint8_t *at[4];
             for (int r = 0; r < 4; r++) at[r] = w[r] + first * stride;
             four_add(
-                format, at, planes, b / 8, h, record.q + (size_t)first * 32, record.scale + first,
-                x_stride, tokens, ahead, a[h]);
+                format, at, planes, shape, b / 8, h, record.q + (size_t)first * 32,
+                record.scale + first, x_stride, tokens, ahead, a[h]);
         }
     }
     if (b < blocks) {
@@ -187,7 +188,7 @@ SLUICE_INLINE void eight_tile(
             const uint8_t *at[4];
             for (int r = 0; r < 4; r++) at[r] = rows[r] + 4 * (size_t)h * stride;
             four_add(
-                format, at, planes, b / 8, h, rest[0].q + 128 * h, rest[0].scale + 4 * h,
+                format, at, planes, shape, b / 8, h, rest[0].q + 128 * h, rest[0].scale + 4 * h,
                 sizeof rest[0], tokens, 0, a[h]);
         }
     }
@@ -290,7 +291,7 @@ SLUICE_INLINE int32x4_t multiply(int16x8_t a, int16x8_t b) {
 
 // Adds one block of four rows against `tokens` activations.
 SLUICE_INLINE void super_add(
-    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t unit,
+    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t shape, uint32_t unit,
     const int8_t *q, const float *scale, const int16_t *sum, size_t x_stride, int tokens,
     size_t ahead, float32x4_t a[4]) {
     int32x4_t middle[4][4];  // of planes, what the middle of the interval adds to S
@@ -300,7 +301,7 @@ SLUICE_INLINE void super_add(
         int32_t scales[16];  // by run of 16 for Q6_K, by sub-block of 32 for the others
         if (tokens == 1) {
             prefetch(w[r], ahead, super_bytes(format));
-            if (is_planar(format)) prefetch_planes(planes, r, unit);
+            if (is_planar(format)) prefetch_planes(planes, shape, r, unit);
         }
         for (int t = 0; t < tokens; t++) s[t][r] = vdupq_n_s32(0);
         if (has_minimum(format)) {
@@ -336,8 +337,8 @@ SLUICE_INLINE void super_add(
             int8x16_t weights[4];
             if (is_planar(format)) {
                 int32_t centre = has_minimum(format) ? 0 : planes->centre;
-                planar_weights(planes, r, unit, 2 * c, centre, weights);
-                planar_weights(planes, r, unit, 2 * c + 1, centre, weights + 2);
+                planar_weights(planes, shape, r, unit, 2 * (uint32_t)c, centre, weights);
+                planar_weights(planes, shape, r, unit, 2 * (uint32_t)c + 1, centre, weights + 2);
             } else {
                 super_weights(format, w[r], c, weights);
             }
@@ -382,8 +383,8 @@ SLUICE_INLINE void super_add(
 }
 
 SLUICE_INLINE void super_tile(
-    int format, const uint8_t *const w[4], const tile_planes *planes, const uint8_t *x,
-    size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {
+    int format, const uint8_t *const w[4], const tile_planes *planes, uint32_t shape,
+    const uint8_t *x, size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {
     record_a256 record = as_a256(x, n);
     float32x4_t a[4];
     for (int t = 0; t < tokens; t++) a[t] = vdupq_n_f32(0);
@@ -391,7 +392,7 @@ SLUICE_INLINE void super_tile(
         const uint8_t *at[4];
         for (int r = 0; r < 4; r++) at[r] = w[r] + b * super_bytes(format);
         super_add(
-            format, at, planes, b, record.q + (size_t)b * 256, record.scale + b,
+            format, at, planes, shape, b, record.q + (size_t)b * 256, record.scale + b,
             record.sum + (size_t)b * 16, x_stride, tokens, ahead, a);
     }
     for (int t = 0; t < tokens; t++) vst1q_f32(out[t], a[t]);
@@ -401,7 +402,7 @@ SLUICE_INLINE void super_tile(
     SLUICE_INLINE void tile_##format(                                                         \
         const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens, \
         size_t ahead, float (*out)[4]) {                                                      \
-        kind##_tile(kind##_##format, w, NULL, x, x_stride, n, tokens, ahead, out);            \
+        kind##_tile(kind##_##format, w, NULL, 0, x, x_stride, n, tokens, ahead, out);         \
     }                                                                                         \
     SLUICE_TILED_GEMM(format, most)
 
@@ -414,14 +415,14 @@ SLUICE_BLOCK_GEMM(q5_K, super, 4)
 SLUICE_BLOCK_GEMM(q6_K, super, 4)
 SLUICE_BLOCK_GEMM(iq4_xs, super, 4)
 
-#define SLUICE_PLANAR_KERNEL(name, kind, format, most)                                        \
-    SLUICE_INLINE void planar_tile_##name(                                                    \
-        const uint8_t *const w[4], const tile_planes *planes, const uint8_t *x,               \
-        size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {             \
-        kind##_tile(format, w, planes, x, x_stride, n, tokens, ahead, out);                   \
-    }                                                                                         \
-    SLUICE_PLANAR_GEMM(name, most)
+#define SLUICE_PLANAR_KERNEL(name, kind, format, most, twos, fours)                             \
+    SLUICE_INLINE void planar_tile_##name(                                                      \
+        const uint8_t *const w[4], const tile_planes *planes, uint32_t shape, const uint8_t *x, \
+        size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {               \
+        kind##_tile(format, w, planes, shape, x, x_stride, n, tokens, ahead, out);              \
+    }                                                                                           \
+    SLUICE_PLANAR_GEMM(name, most, twos, fours)
 
-SLUICE_PLANAR_KERNEL(32, eight, eight_planar, 2)
-SLUICE_PLANAR_KERNEL(k, super, super_planar_k, 4)
-SLUICE_PLANAR_KERNEL(q6_K, super, super_planar_q6_K, 4)
+SLUICE_PLANAR_KERNEL(32, eight, eight_planar, 2, 0x422, 0x44)
+SLUICE_PLANAR_KERNEL(k, super, super_planar_k, 4, 0x122, 0x14)
+SLUICE_PLANAR_KERNEL(q6_K, super, super_planar_q6_K, 4, 0x222, 0x24)

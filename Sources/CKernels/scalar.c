@@ -308,16 +308,16 @@ static float planar_dot_q6_K(
     return a;
 }
 
-#define PLANAR(kind)                                                                      \
-    static void planar_##kind(                                                            \
-        const sluice_planes *weights, uint32_t rows, const void *x, size_t x_stride_bytes, \
-        uint32_t tokens, uint32_t n, float *y, size_t y_stride) {                         \
-        for (uint32_t r = 0; r < rows; r++) {                                             \
-            for (uint32_t t = 0; t < tokens; t++) {                                       \
-                y[t * y_stride + r] = planar_dot_##kind(                                  \
-                    weights, r, (const uint8_t *)x + t * x_stride_bytes, n);              \
-            }                                                                             \
-        }                                                                                 \
+#define PLANAR(kind)                                                                           \
+    static void planar_##kind(                                                                 \
+        const sluice_planes *weights, uint32_t rows, const void *x, size_t x_stride_bytes,     \
+        uint32_t tokens, uint32_t n, float *y, size_t y_stride) {                              \
+        for (uint32_t r = 0; r < rows; r++) {                                                  \
+            for (uint32_t t = 0; t < tokens; t++) {                                            \
+                y[t * y_stride + r] =                                                          \
+                    planar_dot_##kind(weights, r, (const uint8_t *)x + t * x_stride_bytes, n); \
+            }                                                                                  \
+        }                                                                                      \
     }
 
 PLANAR(32)

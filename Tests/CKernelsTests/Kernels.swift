@@ -39,6 +39,22 @@ struct Kernels {
         }
     }
 
+    /// As `gemm`, for planes.
+    func planar(
+        _ format: WeightFormat, _ planes: Planes, rows: Int, _ records: Region<UInt8>,
+        tokens: Int, n: Int, into y: Region<Float>, stride yStride: Int
+    ) {
+        unsafe withUnsafeBytes(of: table.planar) { functions in
+            let planar = unsafe functions.load(
+                fromByteOffset: format.rawValue * MemoryLayout<sluice_planar_gemm>.stride,
+                as: sluice_planar_gemm.self)
+            var planes = unsafe planes.planes
+            unsafe planar(
+                &planes, UInt32(rows), records.start, format.recordBytes(n), UInt32(tokens),
+                UInt32(n), y.start, yStride)
+        }
+    }
+
     /// Turns activations into the record that `gemm` takes.
     func quantize(_ x: Region<Float>, _ format: WeightFormat, into record: Region<UInt8>) {
         switch format.elementsPerBlock {
