@@ -6,43 +6,82 @@ extension ExpertStreamer {
     /// Times that one piece is sent again without progress before it counts as failed.
     private static let largestAttempts: Int32 = 100
 
-    /// Lays an expert's ranges one after the other into its slot, and cuts them into pieces of
-    /// about equal size.
-    mutating func cutIntoPieces(expertIndex: Int, slot: Int) {
+    /// Lays a plane's ranges one after the other into its slot.
+    ///
+    /// - Returns: whether there is anything to read.
+    mutating func beginRead(slot: Int) -> Bool {
+        let planeIndex = cache.planeIndex(slot: slot)
         let parts = layout.partsPerExpert
-        let first = layout.firstExtent(expertIndex: expertIndex)
-        let chunk = arena.chunk(slot: slot)
+        var read = SlotRead()
         var place = 0
         var part = 0
-        var count: Int32 = 0
-        while part < parts {
-            let range = layout.range(
-                expertIndex: expertIndex, part: part, alignment: plan.alignment)
+        while let range = layout.range(
+            planeIndex: planeIndex, part: part, alignment: plan.alignment)
+        {
             while part < range.nextPart {
-                let extent = layout.extents[first + part]
-                partPlaces[slot * parts + part] = UInt32(place + Int(extent.offset - range.start))
-                counters.expertBytesMissed += UInt64(extent.byteCount)
+                let extent = layout.extents[planeIndex * parts + part]
+                let start = extent.byteCount == 0 ? 0 : Int(extent.offset - range.start)
+                partPlaces[slot * parts + part] = UInt32(place + start)
                 part += 1
             }
-            let blocks = range.byteCount / plan.alignment
-            let wanted = (range.byteCount + ReadPiece.largestBytes - 1) / ReadPiece.largestBytes
-            let step = (blocks + wanted - 1) / wanted * plan.alignment
-            var done = 0
-            while done < range.byteCount {
-                let length = min(step, range.byteCount - done)
-                let start = range.start + UInt64(done)
-                pieces[pieceCount] = unsafe ReadPiece(
-                    address: arena.address(slot: slot) + place + done, offset: start,
-                    length: UInt32(length),
-                    needed: UInt32(min(UInt64(length), range.wantedEnd - start)),
-                    fileIndex: Int32(range.fileIndex), slot: Int32(slot), chunk: chunk, attempts: 0)
-                pieceCount += 1
-                count += 1
-                done += length
-            }
+            read.missing += Int32(ReadPiece.count(for: range, alignment: plan.alignment))
             place += range.byteCount
         }
-        missingPieces[slot] = count
+        // Parts without bytes at the end lie nowhere; the slot's start is as good as any place.
+        while part < parts {
+            partPlaces[slot * parts + part] = 0
+            part += 1
+        }
+        reads[slot] = read
+        return read.missing > 0
+    }
+
+    /// Cuts the next piece of a slot's plane; nil if nothing is left to cut.
+    private mutating func cutPiece(slot: Int) -> ReadPiece? {
+        let read = reads[slot]
+        guard
+            let range = layout.range(
+                planeIndex: cache.planeIndex(slot: slot), part: Int(read.part),
+                alignment: plan.alignment)
+        else { return nil }
+        let count = ReadPiece.count(for: range, alignment: plan.alignment)
+        let step =
+            (range.byteCount / plan.alignment + count - 1) / count * plan.alignment
+        let done = Int(read.done)
+        let length = min(step, range.byteCount - done)
+        let start = range.start + UInt64(done)
+        let piece = unsafe ReadPiece(
+            address: arena.address(slot: slot) + Int(read.place) + done, offset: start,
+            length: UInt32(length), needed: UInt32(min(UInt64(length), range.wantedEnd - start)),
+            fileIndex: Int32(range.fileIndex), slot: Int32(slot), chunk: arena.chunk(slot: slot),
+            attempts: 0)
+        if done + length == range.byteCount {
+            reads[slot].part = Int32(range.nextPart)
+            reads[slot].place += Int32(range.byteCount)
+            reads[slot].done = 0
+        } else {
+            reads[slot].done += Int32(length)
+        }
+        return piece
+    }
+
+    /// The tag of the next piece that the acquired set waits for; -1 if there is none.
+    private mutating func nextDemandTag() -> Int {
+        if retryCount > 0 {
+            retryCount -= 1
+            return Int(retries[retryCount])
+        }
+        while demand.count > 0 {
+            if let piece = cutPiece(slot: demand.first) {
+                freeTagCount -= 1
+                let tag = Int(freeTags[freeTagCount])
+                pieces[tag] = piece
+                reads[Int(piece.slot)].flying += 1
+                return tag
+            }
+            demand.removeFirst()
+        }
+        return -1
     }
 
     /// Pushes pieces as far as the queue has room, submits them, waits for `wait` completions, and
@@ -50,17 +89,9 @@ extension ExpertStreamer {
     mutating func move(wait: Int) {
         var pushed: UInt64 = 0
         if failure == nil {
-            while inFlight < disk.depth, inFlightBytes < disk.windowBytes,
-                hasPiecesWaiting
-            {
-                let tag: Int
-                if retryCount > 0 {
-                    retryCount -= 1
-                    tag = Int(retries[retryCount])
-                } else {
-                    tag = nextPiece
-                    nextPiece += 1
-                }
+            while inFlight < disk.depth, inFlightBytes < disk.windowBytes {
+                let tag = nextDemandTag()
+                if tag < 0 { break }
                 disk.push(pieces[tag], tag: tag)
                 inFlight += 1
                 inFlightBytes += Int(pieces[tag].length)
@@ -88,16 +119,22 @@ extension ExpertStreamer {
     /// not run dry.
     func readsUntilNextExpert() -> Int {
         var fewest = Int.max
-        for index in 0..<setCount {
-            let missing = Int(missingPieces[Int(setSlots[index])])
-            if missing > 0 { fewest = min(fewest, missing) }
+        for index in 0..<setCount where setMissing[index] > 0 {
+            var missing = 0
+            for plane in 0..<layout.planesPerExpert {
+                let slot = cache.slot(expertIndex: Int(setExperts[index]), plane: plane)
+                if slot >= 0, cache.state(slot: slot) == .loading {
+                    missing += Int(reads[slot].missing)
+                }
+            }
+            fewest = min(fewest, missing)
         }
         let limit = hasPiecesWaiting ? max(1, inFlight / 4) : inFlight
         return min(fewest, limit)
     }
 
     /// Whether pieces wait for room in the queue.
-    var hasPiecesWaiting: Bool { nextPiece < pieceCount || retryCount > 0 }
+    var hasPiecesWaiting: Bool { demand.count > 0 || retryCount > 0 }
 
     private mutating func complete(_ completion: Disk.Completion) {
         let tag = Int(completion.tag)
@@ -107,35 +144,54 @@ extension ExpertStreamer {
         guard completion.result >= 0 else {
             let error = Int32(-completion.result)
             let transient = error == 4 || error == 11  // EINTR, EAGAIN
-            if !transient || !pushAgain(tag, afterProgress: false) {
-                fail(pieces[tag], error: error)
-            }
+            if !transient || !pushAgain(tag, afterProgress: false) { fail(tag, error: error) }
             return
         }
         counters.bytesRead += UInt64(completion.result)
         if disk.leaderDropsCached { disk.dropCached(pieces[tag]) }
         if completion.result >= Int64(pieces[tag].needed) {
-            missingPieces[slot] -= 1
-            if missingPieces[slot] == 0 {
-                ready[readyTail] = indexOfSlot[slot]
-                readyTail += 1
-            }
+            land(tag)
+            reads[slot].missing -= 1
+            if reads[slot].missing == 0 { arrive(slot: slot) }
             return
         }
         guard completion.result > 0 else {
-            fail(pieces[tag], error: 0)
+            fail(tag, error: 0)
             return
         }
         // A short read goes on where it stopped, on a boundary that direct I/O accepts.
         let progress = UInt32(completion.result) / UInt32(plan.alignment) * UInt32(plan.alignment)
         pieces[tag].advance(by: progress)
-        if !pushAgain(tag, afterProgress: progress > 0) { fail(pieces[tag], error: 5) }
+        if !pushAgain(tag, afterProgress: progress > 0) { fail(tag, error: 5) }
+    }
+
+    /// A piece is in flight no more, and will not be again.
+    private mutating func land(_ tag: Int) {
+        reads[Int(pieces[tag].slot)].flying -= 1
+        freeTags[freeTagCount] = Int32(tag)
+        freeTagCount += 1
+    }
+
+    /// All pieces of a plane are there.
+    mutating func arrive(slot: Int) {
+        let planeIndex = cache.planeIndex(slot: slot)
+        cache.complete(slot: slot)
+        let index = Int(setIndex[planeIndex / layout.planesPerExpert])
+        guard index >= 0, setMissing[index] > 0 else { return }
+        setMissing[index] -= 1
+        if setMissing[index] == 0 {
+            ready[readyTail] = Int32(index)
+            readyTail += 1
+        }
     }
 
     /// Queues a piece once more. False if it was tried too often; true without doing so if nobody
     /// waits for it.
     private mutating func pushAgain(_ tag: Int, afterProgress: Bool) -> Bool {
-        if isReleasing { return true }
+        if isReleasing {
+            land(tag)
+            return true
+        }
         pieces[tag].attempts = afterProgress ? 0 : pieces[tag].attempts + 1
         guard pieces[tag].attempts <= Self.largestAttempts else { return false }
         retries[retryCount] = Int32(tag)
@@ -144,14 +200,20 @@ extension ExpertStreamer {
         return true
     }
 
+    /// Forgets the pieces of the set that wait to be sent again.
+    mutating func dropRetries() {
+        while retryCount > 0 {
+            retryCount -= 1
+            land(Int(retries[retryCount]))
+        }
+    }
+
     /// Notes the set's first failure; its reads not yet sent will not be.
-    private mutating func fail(_ piece: ReadPiece, error: Int32) {
+    private mutating func fail(_ tag: Int, error: Int32) {
+        let piece = pieces[tag]
+        land(tag)
         guard failure == nil else { return }
-        let path = paths[Int(piece.fileIndex)]
-        let expertIndex = cache.expertIndex(slot: Int(piece.slot))
-        let what =
-            "\(path): expert \(expertIndex % layout.expertsPerLayer) of MoE layer "
-            + "\(expertIndex / layout.expertsPerLayer)"
+        let what = describe(slot: Int(piece.slot), fileIndex: Int(piece.fileIndex))
         failure =
             error == 0
             ? StreamingError(
@@ -162,5 +224,15 @@ extension ExpertStreamer {
                 .readFailed,
                 "\(what): reading \(piece.length) bytes at offset \(piece.offset) failed "
                     + "(\(errnoText(error))); check the disk (dmesg), or try --io buffered")
+    }
+
+    /// The file, expert and plane that a slot is for, in words.
+    func describe(slot: Int, fileIndex: Int) -> String {
+        let (expertIndex, plane) = cache.planeIndex(slot: slot).quotientAndRemainder(
+            dividingBy: layout.planesPerExpert)
+        return "\(paths[fileIndex]): "
+            + (layout.planesPerExpert > 1 ? "plane \(plane) of " : "")
+            + "expert \(expertIndex % layout.expertsPerLayer) of MoE layer "
+            + "\(expertIndex / layout.expertsPerLayer)"
     }
 }

@@ -3,11 +3,18 @@ public struct ExpertStreamerStatistics: Sendable, Equatable {
     /// Experts asked for that were in memory, and that were not.
     public var hits: UInt64 = 0
     public var misses: UInt64 = 0
-    /// Experts that had to leave their slot for another.
+    /// Of those that were not: experts of which a narrower version was.
+    public var partialHits: UInt64 = 0
+    /// Experts given out, by the planes that were usable (1 is counted at 0).
+    public var givenByWidth = PlaneCounts()
+    /// Experts that had to leave for others.
     public var evictions: UInt64 = 0
-    /// Bytes of the missed experts' weights.
+    /// Experts that had to give up planes for others and kept a narrower version.
+    public var demotions: UInt64 = 0
+    /// Bytes of the missed planes' weights; and the same by plane.
     public var expertBytesMissed: UInt64 = 0
-    /// Bytes read for them, with the slack that alignment costs.
+    public var planeBytesMissed = PlaneCounts()
+    /// Bytes read, with the slack that alignment costs.
     public var bytesRead: UInt64 = 0
     /// Read requests, and the calls that handed them to the kernel (or to the reader threads).
     public var reads: UInt64 = 0
@@ -28,6 +35,10 @@ public struct ExpertStreamerStatistics: Sendable, Equatable {
         var difference = Self()
         difference.hits = later.hits - earlier.hits
         difference.misses = later.misses - earlier.misses
+        difference.partialHits = later.partialHits - earlier.partialHits
+        difference.givenByWidth = later.givenByWidth - earlier.givenByWidth
+        difference.demotions = later.demotions - earlier.demotions
+        difference.planeBytesMissed = later.planeBytesMissed - earlier.planeBytesMissed
         difference.evictions = later.evictions - earlier.evictions
         difference.expertBytesMissed = later.expertBytesMissed - earlier.expertBytesMissed
         difference.bytesRead = later.bytesRead - earlier.bytesRead
@@ -35,6 +46,45 @@ public struct ExpertStreamerStatistics: Sendable, Equatable {
         difference.submits = later.submits - earlier.submits
         difference.retries = later.retries - earlier.retries
         difference.stallNanoseconds = later.stallNanoseconds - earlier.stallNanoseconds
+        return difference
+    }
+}
+
+/// One count per plane, or per width in planes.
+public struct PlaneCounts: Sendable, Equatable {
+    private var counts: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
+
+    public init() {}
+
+    /// - Parameter index: 0 ..< `ExpertLayout.largestPlaneCount`.
+    public subscript(index: Int) -> UInt64 {
+        get {
+            switch index {
+            case 0: counts.0
+            case 1: counts.1
+            case 2: counts.2
+            case 3: counts.3
+            default: preconditionFailure("no plane \(index)")
+            }
+        }
+        set {
+            switch index {
+            case 0: counts.0 = newValue
+            case 1: counts.1 = newValue
+            case 2: counts.2 = newValue
+            case 3: counts.3 = newValue
+            default: preconditionFailure("no plane \(index)")
+            }
+        }
+    }
+
+    public static func == (one: Self, other: Self) -> Bool { one.counts == other.counts }
+
+    public static func - (later: Self, earlier: Self) -> Self {
+        var difference = Self()
+        for index in 0..<ExpertLayout.largestPlaneCount {
+            difference[index] = later[index] - earlier[index]
+        }
         return difference
     }
 }
