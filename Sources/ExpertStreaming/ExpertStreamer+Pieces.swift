@@ -152,7 +152,7 @@ extension ExpertStreamer {
         if completion.result >= Int64(pieces[tag].needed) {
             land(tag)
             reads[slot].missing -= 1
-            if reads[slot].missing == 0 { arrive(slot: slot) }
+            if reads[slot].missing == 0 { check(slot: slot) }
             return
         }
         guard completion.result > 0 else {
@@ -172,7 +172,56 @@ extension ExpertStreamer {
         freeTagCount += 1
     }
 
-    /// All pieces of a plane are there.
+    /// All pieces of a plane are there: what does not match its checksum is read once more, and then
+    /// counts as damaged.
+    private mutating func check(slot: Int) {
+        let (matches, range) = verify(slot: slot)
+        if matches {
+            arrive(slot: slot)
+            return
+        }
+        // Bytes may have been spoilt on their way, or in the page cache: the disk is asked itself.
+        disk.dropCached(
+            fileIndex: range.fileIndex, offset: range.offset, byteCount: range.byteCount)
+        if isReleasing { return }
+        if reads[slot].rereads == 0 {
+            counters.rereads += 1
+            _ = beginRead(slot: slot)
+            reads[slot].rereads = 1
+            demand.append(slot)
+            return
+        }
+        guard failure == nil else { return }
+        failure = StreamingError(
+            .damagedRecord,
+            "\(describe(slot: slot, fileIndex: range.fileIndex)): its \(range.byteCount) bytes at "
+                + "offset \(range.offset) do not match their checksum, read twice; the file is "
+                + "damaged: fetch or pack it again (sluice verify tells what else is)")
+    }
+
+    /// Whether a slot's bytes match their checksum, and where they come from.
+    private func verify(slot: Int) -> (matches: Bool, range: ExpertExtent) {
+        let planeIndex = cache.planeIndex(slot: slot)
+        let parts = layout.partsPerExpert
+        guard !layout.checksums.isEmpty else {
+            return (true, ExpertExtent(fileIndex: 0, offset: 0, byteCount: 0))
+        }
+        var range = ExpertExtent(fileIndex: 0, offset: 0, byteCount: 0)
+        var place = 0
+        for part in 0..<parts {
+            let extent = layout.extents[planeIndex * parts + part]
+            guard extent.byteCount > 0 else { continue }
+            if range.byteCount == 0 {
+                place = Int(partPlaces[slot * parts + part])
+                range = extent
+            }
+            range.byteCount = Int(extent.offset - range.offset) + extent.byteCount
+        }
+        let sum = unsafe host_crc32c(0, arena.address(slot: slot) + place, range.byteCount)
+        return (sum == layout.checksums[planeIndex], range)
+    }
+
+    /// A plane can be used.
     mutating func arrive(slot: Int) {
         let planeIndex = cache.planeIndex(slot: slot)
         cache.complete(slot: slot)

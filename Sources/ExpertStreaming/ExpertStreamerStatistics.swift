@@ -21,6 +21,8 @@ public struct ExpertStreamerStatistics: Sendable, Equatable {
     public var submits: UInt64 = 0
     /// Reads sent again: after a short result, EINTR or EAGAIN.
     public var retries: UInt64 = 0
+    /// Planes read a second time because they did not match their checksum.
+    public var rereads: UInt64 = 0
     /// Time spent waiting for the disk with nothing to compute.
     public var stallNanoseconds: UInt64 = 0
 
@@ -45,6 +47,7 @@ public struct ExpertStreamerStatistics: Sendable, Equatable {
         difference.reads = later.reads - earlier.reads
         difference.submits = later.submits - earlier.submits
         difference.retries = later.retries - earlier.retries
+        difference.rereads = later.rereads - earlier.rereads
         difference.stallNanoseconds = later.stallNanoseconds - earlier.stallNanoseconds
         return difference
     }

@@ -12,6 +12,8 @@ struct SlotRead: BitwiseCopyable {
     var part: Int32 = 0
     var done: Int32 = 0
     var place: Int32 = 0
+    /// Times the plane was read again because it did not match its checksum.
+    var rereads: UInt8 = 0
 }
 
 /// Slots that wait to be read, first come, first served.
