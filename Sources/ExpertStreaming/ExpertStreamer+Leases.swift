@@ -28,6 +28,8 @@ extension ExpertStreamer {
         var statistics = counters
         statistics.evictions = cache.evictions
         statistics.demotions = cache.demotions
+        statistics.usefulSpeculativeBytes = cache.usefulBytes
+        statistics.wastedSpeculativeBytes = cache.wastedBytes
         return statistics
     }
 
@@ -35,7 +37,10 @@ extension ExpertStreamer {
     public mutating func beginSequence() { cache.ranking.beginSequence() }
 
     /// A new token (or chunk) begins, at layer 0.
-    public mutating func beginToken() { cache.ranking.beginToken() }
+    public mutating func beginToken() {
+        cache.beginToken()
+        counters.prefetchDropped += UInt64(wishes.removeDue(cache.clock - 1))
+    }
 
     /// As `acquire(layer:experts:planes:count:)`, asking for all planes of each expert.
     public mutating func acquire(layer: Int, experts: UnsafePointer<Int32>, count: Int) {
@@ -60,7 +65,9 @@ extension ExpertStreamer {
                 && count <= leaseCapacity(layer: layer),
             "\(count) experts of layer \(layer) cannot be leased at once")
         failure = nil
+        allowsBackground = false
         cache.enter(layer: layer)
+        counters.prefetchDropped += UInt64(wishes.removeDue(cache.clock))
         // All are held first: no miss may evict an expert of the same set.
         for index in 0..<count {
             let expert = unsafe Int(experts[index])
@@ -79,6 +86,9 @@ extension ExpertStreamer {
             let usable = cache.usablePlanes(expertIndex: expertIndex)
             if usable >= wanted {
                 counters.hits += 1
+                if proveUse(expertIndex: expertIndex, planes: wanted) {
+                    counters.prefetchUseful += 1
+                }
                 ready[readyTail] = Int32(index)
                 readyTail += 1
             } else {
@@ -88,27 +98,50 @@ extension ExpertStreamer {
                 where cache.isMissing(expertIndex: expertIndex, plane: plane, for: wanted) {
                     setMissing[index] += 1
                 }
+                if proveUse(expertIndex: expertIndex, planes: wanted) {
+                    counters.prefetchLate += 1
+                }
             }
         }
         setCount = count
         for plane in 0..<layout.planesPerExpert { readMissing(plane: plane, layer: layer) }
-        if demand.count > 0 { move(wait: 0) }
+        allowsBackground = true
+        if hasPiecesWaiting || hasBackgroundWork { move(wait: 0) }
     }
 
-    /// Gives the planes of one number that the set misses slots, and queues their reads.
+    /// What was read ahead of an expert has turned out to be wanted. True if anything was.
+    private mutating func proveUse(expertIndex: Int, planes: Int) -> Bool {
+        var proved = false
+        for plane in 0..<planes {
+            let slot = cache.slot(expertIndex: expertIndex, plane: plane)
+            if slot >= 0, cache.prove(slot: slot) { proved = true }
+        }
+        return proved
+    }
+
+    /// Gives the planes of one number that the set misses slots, and queues their reads; those that
+    /// are being read in the background become urgent.
     private mutating func readMissing(plane: Int, layer: Int) {
         var missing = 0
-        for index in 0..<setCount where isMissing(index: index, plane: plane) { missing += 1 }
+        for index in 0..<setCount where isMissing(index: index, plane: plane) {
+            let slot = cache.slot(expertIndex: Int(setExperts[index]), plane: plane)
+            if slot >= 0 { promote(slot: slot) } else { missing += 1 }
+        }
         if missing == 0 { return }
-        let room = cache.makeRoom(pool: cache.pool(layer: layer, plane: plane), count: missing)
-        precondition(room, "more experts leased than the cache has slots")
+        let pool = cache.pool(layer: layer, plane: plane)
+        while !cache.makeRoom(pool: pool, count: missing) {
+            precondition(reclaim(), "more experts leased than the cache has slots")
+        }
         for index in 0..<setCount where isMissing(index: index, plane: plane) {
             let planeIndex = Int(setExperts[index]) * layout.planesPerExpert + plane
+            guard cache.slot(expertIndex: Int(setExperts[index]), plane: plane) < 0 else {
+                continue
+            }
             let slot = cache.takeSlot(planeIndex: planeIndex)
             let bytes = UInt64(layout.byteCount(planeIndex: planeIndex))
             counters.expertBytesMissed += bytes
             counters.planeBytesMissed[plane] += bytes
-            if beginRead(slot: slot) { demand.append(slot) } else { arrive(slot: slot) }
+            if beginRead(slot: slot, .demand) { demand.append(slot) } else { arrive(slot: slot) }
         }
     }
 
@@ -126,7 +159,7 @@ extension ExpertStreamer {
     public mutating func next(wait: Bool) -> Int {
         while true {
             // Between two experts is the moment to fill the queue again.
-            if hasPiecesWaiting, failure == nil { move(wait: 0) }
+            if hasPiecesWaiting || hasBackgroundWork, failure == nil { move(wait: 0) }
             if readyHead < readyTail {
                 let index = Int(ready[readyHead])
                 readyHead += 1
@@ -177,19 +210,23 @@ extension ExpertStreamer {
 
     /// Ends the leases of the acquired set.
     ///
-    /// Waits for the set's reads in flight. Planes whose reads failed, or were not sent yet, are
-    /// forgotten; all others stay, the last of the set as the most recently used.
+    /// Waits for the set's reads in flight, and for no others. Planes whose reads failed, or were not
+    /// sent yet, are forgotten; all others stay, the last of the set as the most recently used.
     public mutating func release() {
         demand.removeAll()
         dropRetries()
         isReleasing = true
-        while inFlight > 0 { move(wait: inFlight) }
+        var flying = readsInFlightForSet()
+        while flying > 0 {
+            move(wait: flying)
+            flying = readsInFlightForSet()
+        }
         isReleasing = false
         for index in 0..<setCount {
             let expertIndex = Int(setExperts[index])
             for plane in 0..<layout.planesPerExpert {
                 let slot = cache.slot(expertIndex: expertIndex, plane: plane)
-                if slot >= 0, cache.state(slot: slot) == .loading { cache.discard(slot: slot) }
+                if isDemanded(slot: slot) { cache.discard(slot: slot) }
             }
             cache.unhold(expertIndex: expertIndex)
             setIndex[expertIndex] = -1
@@ -201,6 +238,23 @@ extension ExpertStreamer {
         setCount = 0
         readyHead = 0
         readyTail = 0
+        if hasBackgroundWork, failure == nil { move(wait: 0) }
+    }
+
+    /// Whether a slot (or -1) is being read for the acquired set.
+    private func isDemanded(slot: Int) -> Bool {
+        slot >= 0 && cache.state(slot: slot) == .loading && reads[slot].priority == .demand
+    }
+
+    private func readsInFlightForSet() -> Int {
+        var count = 0
+        for index in 0..<setCount {
+            for plane in 0..<layout.planesPerExpert {
+                let slot = cache.slot(expertIndex: Int(setExperts[index]), plane: plane)
+                if isDemanded(slot: slot) { count += Int(reads[slot].flying) }
+            }
+        }
+        return count
     }
 
     /// The failure that made `next` return -2, which is forgotten.

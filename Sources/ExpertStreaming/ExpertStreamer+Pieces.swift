@@ -9,10 +9,11 @@ extension ExpertStreamer {
     /// Lays a plane's ranges one after the other into its slot.
     ///
     /// - Returns: whether there is anything to read.
-    mutating func beginRead(slot: Int) -> Bool {
+    mutating func beginRead(slot: Int, _ priority: ReadPriority) -> Bool {
         let planeIndex = cache.planeIndex(slot: slot)
         let parts = layout.partsPerExpert
         var read = SlotRead()
+        read.priority = priority
         var place = 0
         var part = 0
         while let range = layout.range(
@@ -36,68 +37,96 @@ extension ExpertStreamer {
         return read.missing > 0
     }
 
-    /// Cuts the next piece of a slot's plane; nil if nothing is left to cut.
-    private mutating func cutPiece(slot: Int) -> ReadPiece? {
+    /// The range that a slot's next piece is cut from; nil if nothing is left to cut.
+    private func nextRange(slot: Int) -> AlignedRange? {
+        layout.range(
+            planeIndex: cache.planeIndex(slot: slot), part: Int(reads[slot].part),
+            alignment: plan.alignment)
+    }
+
+    /// The tag of the next piece of a queue of slots, in which a slot stays until it is cut up; -1 if
+    /// the queue is empty.
+    private mutating func nextTag(background isBackground: Bool) -> Int {
+        guard isBackground ? background.count > 0 : demand.count > 0 else { return -1 }
+        let slot = isBackground ? background[0] : demand[0]
+        guard let range = nextRange(slot: slot) else {
+            preconditionFailure("slot \(slot) is queued and cut up")
+        }
         let read = reads[slot]
-        guard
-            let range = layout.range(
-                planeIndex: cache.planeIndex(slot: slot), part: Int(read.part),
-                alignment: plan.alignment)
-        else { return nil }
         let count = ReadPiece.count(for: range, alignment: plan.alignment)
-        let step =
-            (range.byteCount / plan.alignment + count - 1) / count * plan.alignment
+        let step = (range.byteCount / plan.alignment + count - 1) / count * plan.alignment
         let done = Int(read.done)
         let length = min(step, range.byteCount - done)
         let start = range.start + UInt64(done)
-        let piece = unsafe ReadPiece(
+        freeTagCount -= 1
+        let tag = Int(freeTags[freeTagCount])
+        pieces[tag] = unsafe ReadPiece(
             address: arena.address(slot: slot) + Int(read.place) + done, offset: start,
             length: UInt32(length), needed: UInt32(min(UInt64(length), range.wantedEnd - start)),
             fileIndex: Int32(range.fileIndex), slot: Int32(slot), chunk: arena.chunk(slot: slot),
             attempts: 0)
+        reads[slot].flying += 1
+        reads[slot].done += Int32(length)
         if done + length == range.byteCount {
             reads[slot].part = Int32(range.nextPart)
             reads[slot].place += Int32(range.byteCount)
             reads[slot].done = 0
-        } else {
-            reads[slot].done += Int32(length)
+            if nextRange(slot: slot) == nil {
+                if isBackground { background.removeFirst() } else { demand.removeFirst() }
+            }
         }
-        return piece
+        return tag
     }
 
-    /// The tag of the next piece that the acquired set waits for; -1 if there is none.
-    private mutating func nextDemandTag() -> Int {
-        if retryCount > 0 {
+    private mutating func push(_ tag: Int, background isBackground: Bool) {
+        pieces[tag].isBackground = isBackground
+        disk.push(pieces[tag], tag: tag)
+        inFlight += 1
+        inFlightBytes += Int(pieces[tag].length)
+        if isBackground {
+            backgroundInFlight += 1
+            backgroundBytes += Int(pieces[tag].length)
+        }
+    }
+
+    /// Pushes what must be sent again, then what the set waits for, as far as the queue has room;
+    /// then, if nothing of it waits and little is in flight, what is read in the background.
+    ///
+    /// - Returns: pieces pushed.
+    private mutating func pushPieces() -> Int {
+        var pushed = 0
+        while inFlight < disk.depth, retryCount > 0 {
             retryCount -= 1
-            return Int(retries[retryCount])
+            let tag = Int(retries[retryCount])
+            push(tag, background: reads[Int(pieces[tag].slot)].priority != .demand)
+            pushed += 1
         }
-        while demand.count > 0 {
-            if let piece = cutPiece(slot: demand.first) {
-                freeTagCount -= 1
-                let tag = Int(freeTags[freeTagCount])
-                pieces[tag] = piece
-                reads[Int(piece.slot)].flying += 1
-                return tag
+        while inFlight < disk.depth, inFlightBytes - backgroundBytes < disk.windowBytes {
+            let tag = nextTag(background: false)
+            if tag < 0 { break }
+            push(tag, background: false)
+            pushed += 1
+        }
+        guard allowsBackground, demand.count == 0,
+            inFlightBytes - backgroundBytes < Self.quietBytes
+        else { return pushed }
+        while inFlight < disk.depth, backgroundInFlight < max(4, disk.depth / 4),
+            backgroundBytes < Self.backgroundWindowBytes
+        {
+            let tag = nextTag(background: true)
+            if tag >= 0 {
+                push(tag, background: true)
+                pushed += 1
+            } else if !beginBackgroundRead() {
+                break
             }
-            demand.removeFirst()
         }
-        return -1
+        return pushed
     }
 
-    /// Pushes pieces as far as the queue has room, submits them, waits for `wait` completions, and
-    /// deals with all that are there.
+    /// Pushes and submits pieces, waits for `wait` completions, and deals with all that are there.
     mutating func move(wait: Int) {
-        var pushed: UInt64 = 0
-        if failure == nil {
-            while inFlight < disk.depth, inFlightBytes < disk.windowBytes {
-                let tag = nextDemandTag()
-                if tag < 0 { break }
-                disk.push(pieces[tag], tag: tag)
-                inFlight += 1
-                inFlightBytes += Int(pieces[tag].length)
-                pushed += 1
-            }
-        }
+        let pushed = failure == nil ? UInt64(pushPieces()) : 0
         counters.reads += pushed
         var count: Int
         if wait > 0 {
@@ -141,6 +170,10 @@ extension ExpertStreamer {
         let slot = Int(pieces[tag].slot)
         inFlight -= 1
         inFlightBytes -= Int(pieces[tag].length)
+        if pieces[tag].isBackground {
+            backgroundInFlight -= 1
+            backgroundBytes -= Int(pieces[tag].length)
+        }
         guard completion.result >= 0 else {
             let error = Int32(-completion.result)
             let transient = error == 4 || error == 11  // EINTR, EAGAIN
@@ -152,7 +185,11 @@ extension ExpertStreamer {
         if completion.result >= Int64(pieces[tag].needed) {
             land(tag)
             reads[slot].missing -= 1
-            if reads[slot].missing == 0 { check(slot: slot) }
+            if reads[slot].isAbandoned {
+                settle(slot: slot)
+            } else if reads[slot].missing == 0 {
+                check(slot: slot)
+            }
             return
         }
         guard completion.result > 0 else {
@@ -183,12 +220,17 @@ extension ExpertStreamer {
         // Bytes may have been spoilt on their way, or in the page cache: the disk is asked itself.
         disk.dropCached(
             fileIndex: range.fileIndex, offset: range.offset, byteCount: range.byteCount)
-        if isReleasing { return }
+        let isDemanded = reads[slot].priority == .demand
+        if isDemanded, isReleasing { return }
         if reads[slot].rereads == 0 {
             counters.rereads += 1
-            _ = beginRead(slot: slot)
+            _ = beginRead(slot: slot, reads[slot].priority)
             reads[slot].rereads = 1
-            demand.append(slot)
+            if isDemanded { demand.append(slot) } else { background.append(slot) }
+            return
+        }
+        if !isDemanded {
+            abandon(slot: slot)
             return
         }
         guard failure == nil else { return }
@@ -223,10 +265,13 @@ extension ExpertStreamer {
 
     /// A plane can be used.
     mutating func arrive(slot: Int) {
-        let planeIndex = cache.planeIndex(slot: slot)
+        let (expertIndex, plane) = cache.planeIndex(slot: slot).quotientAndRemainder(
+            dividingBy: layout.planesPerExpert)
         cache.complete(slot: slot)
-        let index = Int(setIndex[planeIndex / layout.planesPerExpert])
+        let index = Int(setIndex[expertIndex])
         guard index >= 0, setMissing[index] > 0 else { return }
+        let wanted = Int(setPlanes[index])
+        guard layout.nested ? plane < wanted : plane == wanted - 1 else { return }
         setMissing[index] -= 1
         if setMissing[index] == 0 {
             ready[readyTail] = Int32(index)
@@ -237,8 +282,14 @@ extension ExpertStreamer {
     /// Queues a piece once more. False if it was tried too often; true without doing so if nobody
     /// waits for it.
     private mutating func pushAgain(_ tag: Int, afterProgress: Bool) -> Bool {
-        if isReleasing {
+        let slot = Int(pieces[tag].slot)
+        if isReleasing, reads[slot].priority == .demand {
             land(tag)
+            return true
+        }
+        if reads[slot].isAbandoned {
+            land(tag)
+            settle(slot: slot)
             return true
         }
         pieces[tag].attempts = afterProgress ? 0 : pieces[tag].attempts + 1
@@ -251,16 +302,28 @@ extension ExpertStreamer {
 
     /// Forgets the pieces of the set that wait to be sent again.
     mutating func dropRetries() {
-        while retryCount > 0 {
-            retryCount -= 1
-            land(Int(retries[retryCount]))
+        var kept = 0
+        for index in 0..<retryCount {
+            let tag = Int(retries[index])
+            if reads[Int(pieces[tag].slot)].priority == .demand {
+                land(tag)
+            } else {
+                retries[kept] = Int32(tag)
+                kept += 1
+            }
         }
+        retryCount = kept
     }
 
-    /// Notes the set's first failure; its reads not yet sent will not be.
+    /// Notes the set's first failure; its reads not yet sent will not be. A failure in the background
+    /// is nobody's: whoever asks for the expert will be told.
     private mutating func fail(_ tag: Int, error: Int32) {
         let piece = pieces[tag]
         land(tag)
+        if reads[Int(piece.slot)].priority != .demand || reads[Int(piece.slot)].isAbandoned {
+            abandon(slot: Int(piece.slot))
+            return
+        }
         guard failure == nil else { return }
         let what = describe(slot: Int(piece.slot), fileIndex: Int(piece.fileIndex))
         failure =

@@ -63,8 +63,16 @@ public struct ExpertStreamer: ~Copyable {
     /// Index in the acquired set by expert index; -1 for none.
     var setIndex: FlatArray<Int32>
 
-    /// Slots whose reads are not all cut into pieces yet.
-    var demand: SlotQueue
+    /// Slots whose reads are not all cut into pieces yet: those that the set waits for, and those
+    /// that are read in the background.
+    var demand: NumberQueue
+    var background: NumberQueue
+    /// What shall be read in the background when the disk has time: experts (by index) that have
+    /// only a prefix, before experts that are predicted.
+    var upgrades: NumberQueue
+    var wishes: PrefetchQueue
+    /// Whether new reads in the background may begin.
+    var allowsBackground = true
     /// Pieces in flight or waiting to be sent again, by tag; the tags not in use; and those that
     /// must be sent again.
     var pieces: FlatArray<ReadPiece>
@@ -74,6 +82,9 @@ public struct ExpertStreamer: ~Copyable {
     var retryCount = 0
     var inFlight = 0
     var inFlightBytes = 0
+    /// Of those in flight: what was sent in the background.
+    var backgroundInFlight = 0
+    var backgroundBytes = 0
     /// The set is being released: nothing of it is sent again.
     var isReleasing = false
 
@@ -218,7 +229,10 @@ public struct ExpertStreamer: ~Copyable {
         setMissing = FlatArray(repeating: 0, count: experts)
         ready = FlatArray(repeating: -1, count: experts)
         setIndex = FlatArray(repeating: -1, count: layout.layerCount * experts)
-        demand = SlotQueue(capacity: experts * layout.planesPerExpert)
+        demand = NumberQueue(capacity: experts * layout.planesPerExpert)
+        background = NumberQueue(capacity: depth + layout.planesPerExpert)
+        upgrades = NumberQueue(capacity: Self.waitingUpgrades)
+        wishes = PrefetchQueue(capacity: Self.waitingWishes)
         let blank = unsafe ReadPiece(
             address: arena.address(slot: 0), offset: 0, length: 0, needed: 0, fileIndex: 0, slot: 0,
             chunk: 0, attempts: 0)
@@ -234,6 +248,10 @@ public struct ExpertStreamer: ~Copyable {
         self.paths = paths
         self.active = min(active, layout.expertsPerLayer)
     }
+
+    /// Upgrades and predictions that wait at most; more are dropped.
+    static let waitingUpgrades = 64
+    static let waitingWishes = 64
 
     /// A range of every file that holds weights, to try reading with.
     private static func samples(_ layout: ExpertLayout, alignment: Int) -> [AlignedRange?] {

@@ -14,6 +14,19 @@ public struct ExpertStreamerStatistics: Sendable, Equatable {
     /// Bytes of the missed planes' weights; and the same by plane.
     public var expertBytesMissed: UInt64 = 0
     public var planeBytesMissed = PlaneCounts()
+    /// Bytes of weights that were asked for to widen experts in use.
+    public var upgradeBytes: UInt64 = 0
+    /// Bytes of weights read ahead because they were predicted: all; those asked for since; and
+    /// those that left before anybody did.
+    public var speculativeBytes: UInt64 = 0
+    public var usefulSpeculativeBytes: UInt64 = 0
+    public var wastedSpeculativeBytes: UInt64 = 0
+    /// Predicted experts whose reading began; that were there when they were asked for; that were
+    /// still being read; and that were dropped before their reading began.
+    public var prefetchIssued: UInt64 = 0
+    public var prefetchUseful: UInt64 = 0
+    public var prefetchLate: UInt64 = 0
+    public var prefetchDropped: UInt64 = 0
     /// Bytes read, with the slack that alignment costs.
     public var bytesRead: UInt64 = 0
     /// Read requests, and the calls that handed them to the kernel (or to the reader threads).
@@ -33,8 +46,23 @@ public struct ExpertStreamerStatistics: Sendable, Equatable {
         hits + misses == 0 ? 1 : Double(hits) / Double(hits + misses)
     }
 
+    /// Bytes read ahead of which nobody knows yet whether they will be asked for.
+    public var unknownSpeculativeBytes: UInt64 {
+        speculativeBytes - usefulSpeculativeBytes - wastedSpeculativeBytes
+    }
+
     public static func - (later: Self, earlier: Self) -> Self {
         var difference = Self()
+        difference.upgradeBytes = later.upgradeBytes - earlier.upgradeBytes
+        difference.speculativeBytes = later.speculativeBytes - earlier.speculativeBytes
+        difference.usefulSpeculativeBytes =
+            later.usefulSpeculativeBytes - earlier.usefulSpeculativeBytes
+        difference.wastedSpeculativeBytes =
+            later.wastedSpeculativeBytes - earlier.wastedSpeculativeBytes
+        difference.prefetchIssued = later.prefetchIssued - earlier.prefetchIssued
+        difference.prefetchUseful = later.prefetchUseful - earlier.prefetchUseful
+        difference.prefetchLate = later.prefetchLate - earlier.prefetchLate
+        difference.prefetchDropped = later.prefetchDropped - earlier.prefetchDropped
         difference.hits = later.hits - earlier.hits
         difference.misses = later.misses - earlier.misses
         difference.partialHits = later.partialHits - earlier.partialHits

@@ -17,6 +17,8 @@ struct ReadPiece: BitwiseCopyable {
     /// Arena chunk, which is the registered buffer's index.
     var chunk: Int32
     var attempts: Int32
+    /// Sent in the background; told when it is pushed.
+    var isBackground = false
 
     /// Pieces of about equal size that a range is cut into.
     static func count(for range: AlignedRange, alignment: Int) -> Int {
