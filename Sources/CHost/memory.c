@@ -25,8 +25,9 @@ size_t host_page_bytes(void) {
     return bytes > 0 ? (size_t)bytes : 4096;
 }
 
-void *host_map_memory(size_t bytes, int huge, int *error) {
-    size_t slack = huge ? HUGE_PAGE : 0;
+// Anonymous memory on a multiple of `boundary` (0: of a page).
+static void *map_aligned(size_t bytes, size_t boundary, int *error) {
+    size_t slack = boundary;
     size_t page = host_page_bytes();
     bytes = (bytes + page - 1) / page * page;
     char *base = mmap(NULL, bytes + slack, PROT_READ | PROT_WRITE,
@@ -35,13 +36,30 @@ void *host_map_memory(size_t bytes, int huge, int *error) {
         *error = errno;
         return NULL;
     }
-    if (!huge) return base;
-    char *aligned = (char *)(((uintptr_t)base + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+    if (!boundary) return base;
+    char *aligned = (char *)(((uintptr_t)base + boundary - 1) / boundary * boundary);
     if (aligned > base) munmap(base, (size_t)(aligned - base));
     size_t rest = (size_t)(base + bytes + slack - (aligned + bytes));
     if (rest) munmap(aligned + bytes, rest);
-    madvise(aligned, bytes, MADV_HUGEPAGE);
     return aligned;
+}
+
+void *host_map_memory(size_t bytes, int huge, int *error) {
+    void *base = map_aligned(bytes, huge ? HUGE_PAGE : 0, error);
+    if (base && huge) madvise(base, bytes, MADV_HUGEPAGE);
+    return base;
+}
+
+void *host_reserve_memory(size_t bytes, int *error) { return map_aligned(bytes, HUGE_PAGE, error); }
+
+// The advice also makes a mapping of its own of the range, so that no huge page reaches past its end.
+void host_prefer_huge_pages(void *base, size_t bytes) { madvise(base, bytes, MADV_HUGEPAGE); }
+
+int host_give_back_memory(void *base, size_t bytes) {
+    munlock(base, bytes);
+    if (madvise(base, bytes, MADV_DONTNEED)) return errno;
+    madvise(base, bytes, MADV_NOHUGEPAGE);
+    return 0;
 }
 
 void host_unmap_memory(void *base, size_t bytes) {

@@ -34,6 +34,8 @@ struct ring {
     int enabled;  // a ring made with R_DISABLED is enabled by its first submit, by the leader
     int fixed_files;
     int fixed_buffers;
+    int32_t *buffer_of_chunk;  // registered buffer that holds a chunk of memory, or -1
+    uint32_t chunk_count;
 };
 
 static const struct {
@@ -74,6 +76,7 @@ void ring_destroy(ring *self) {
     if (self->fixed_buffers) io_uring_unregister_buffers(&self->uring);
     io_uring_queue_exit(&self->uring);
     free(self->descriptors);
+    free(self->buffer_of_chunk);
     free(self);
 }
 
@@ -89,13 +92,26 @@ int ring_set_files(ring *self, const int32_t *descriptors, uint32_t count) {
 }
 
 int ring_set_buffers(ring *self, void *const *bases, const uint64_t *lengths, uint32_t count) {
+    if (self->fixed_buffers) io_uring_unregister_buffers(&self->uring);
+    self->fixed_buffers = 0;
     struct iovec *vectors = calloc(count ? count : 1, sizeof *vectors);
-    if (!vectors) return ENOMEM;
-    for (uint32_t i = 0; i < count; i++) {
-        vectors[i].iov_base = bases[i];
-        vectors[i].iov_len = lengths[i];
+    int32_t *map = realloc(self->buffer_of_chunk, (count ? count : 1) * sizeof *map);
+    if (map) self->buffer_of_chunk = map;
+    if (!vectors || !map) {
+        free(vectors);
+        return ENOMEM;
     }
-    int result = io_uring_register_buffers(&self->uring, vectors, count);
+    self->chunk_count = count;
+    // Kernels before 5.13 take no empty entries.
+    uint32_t used = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        map[i] = -1;
+        if (!lengths[i]) continue;
+        vectors[used].iov_base = bases[i];
+        vectors[used].iov_len = lengths[i];
+        map[i] = (int32_t)used++;
+    }
+    int result = io_uring_register_buffers(&self->uring, vectors, used);
     free(vectors);
     self->fixed_buffers = result == 0;
     return -result;
@@ -106,12 +122,14 @@ void ring_limit_workers(ring *self, uint32_t count) {
     io_uring_register_iowq_max_workers(&self->uring, limits);
 }
 
-int ring_push_read(ring *self, uint32_t file, int32_t buffer, void *into, uint32_t length,
+int ring_push_read(ring *self, uint32_t file, int32_t chunk, void *into, uint32_t length,
                    uint64_t offset, uint64_t tag, int deferred) {
     struct io_uring_sqe *entry = io_uring_get_sqe(&self->uring);
     if (!entry) return 0;
     int descriptor = self->fixed_files ? (int)file : self->descriptors[file];
-    if (buffer >= 0 && self->fixed_buffers) {
+    int known = chunk >= 0 && (uint32_t)chunk < self->chunk_count && self->fixed_buffers;
+    int32_t buffer = known ? self->buffer_of_chunk[chunk] : -1;
+    if (buffer >= 0) {
         io_uring_prep_read_fixed(entry, descriptor, into, length, offset, buffer);
     } else {
         io_uring_prep_read(entry, descriptor, into, length, offset);

@@ -155,6 +155,11 @@ struct Disk: ~Copyable {
             files.descriptors[Int(piece.fileIndex)], piece.offset, UInt64(piece.length))
     }
 
+    /// Drops a range from the page cache, so that it is read from the disk again.
+    func dropCached(fileIndex: Int, offset: UInt64, byteCount: Int) {
+        host_drop_cached(files.descriptors[fileIndex], offset, UInt64(byteCount))
+    }
+
     /// Waits for `count` reads that nobody will look at. False if they cannot be waited for,
     /// because another thread owns the ring.
     func drain(_ count: Int) -> Bool {

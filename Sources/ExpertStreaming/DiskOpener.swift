@@ -57,7 +57,7 @@ struct DiskOpener {
         else {
             throw StreamingError(.modeRefused, "no reader threads (\(errnoText(error)))")
         }
-        _ = arena.lock()
+        arena.lock()
         let reason = "\(threads) reader threads, \(way(choice))\(because(choice))"
         return Opened(
             disk: unsafe Disk(
@@ -82,7 +82,7 @@ struct DiskOpener {
                 ring, arena.chunkBases, arena.chunkLengths, UInt32(arena.chunkCount))
         }
         if error == 0 { return "registered buffers" }
-        _ = arena.lock()
+        arena.lock()
         let limit = host_memory_lock_limit()
         let stated = limit == .max ? "unlimited" : ByteSize(bytes: Int(clamping: limit)).description
         return "buffers not registered (\(errnoText(error)); RLIMIT_MEMLOCK is \(stated), "

@@ -5,63 +5,149 @@ extension ExpertStreamer {
 
     /// Experts of one layer that can be leased at the same time; a larger set must be cut into
     /// waves.
-    public func leaseCapacity(layer: Int) -> Int {
-        min(plan.classes[plan.classOfLayer[layer]].slotCount, layout.expertsPerLayer)
+    public func leaseCapacity(layer: Int) -> Int { cache.leaseCapacity(layer: layer) }
+
+    /// Whether any plane of an expert is in memory, or being read.
+    public func resident(layer: Int, expert: Int) -> Bool {
+        let expertIndex = layer * layout.expertsPerLayer + expert
+        for plane in 0..<layout.planesPerExpert
+        where cache.slot(expertIndex: expertIndex, plane: plane) >= 0 {
+            return true
+        }
+        return false
     }
 
-    /// Whether an expert is in memory, or being read.
-    public func resident(layer: Int, expert: Int) -> Bool {
-        cache.slot(expertIndex: layer * layout.expertsPerLayer + expert) >= 0
+    /// Planes of an expert that can be used at once: the widest version that is complete in memory;
+    /// 0 while it is absent or being read. Planes that have no bytes in its layer count as there.
+    public func residentPlanes(layer: Int, expert: Int) -> Int {
+        cache.usablePlanes(expertIndex: layer * layout.expertsPerLayer + expert)
     }
 
     /// What was done since the start.
     public var statistics: ExpertStreamerStatistics {
         var statistics = counters
         statistics.evictions = cache.evictions
+        statistics.demotions = cache.demotions
+        statistics.usefulSpeculativeBytes = cache.usefulBytes
+        statistics.wastedSpeculativeBytes = cache.wastedBytes
         return statistics
     }
 
-    /// Leases the experts that are in memory, gives the others slots, evicting the least recently
-    /// used, and sends all their reads in one submit; when they are more than the disk is given at
-    /// once, the rest follows from `next`, as room appears.
+    /// A new sequence begins: policies that count per sequence forget.
+    public mutating func beginSequence() { cache.ranking.beginSequence() }
+
+    /// A new token (or chunk) begins, at layer 0.
+    public mutating func beginToken() {
+        cache.beginToken()
+        counters.prefetchDropped += UInt64(wishes.removeDue(cache.clock - 1))
+    }
+
+    /// As `acquire(layer:experts:planes:count:)`, asking for all planes of each expert.
+    public mutating func acquire(layer: Int, experts: UnsafePointer<Int32>, count: Int) {
+        unsafe acquire(layer: layer, experts: experts, planes: nil, count: count)
+    }
+
+    /// Leases the experts that are in memory, gives the missing planes of the others slots,
+    /// evicting who deserves least to stay, and sends all their reads in one submit; when they are
+    /// more than the disk is given at once, the rest follows from `next`, as room appears.
     ///
     /// - Parameters:
     ///   - experts: distinct, each below `layout.expertsPerLayer`. Not read again after the call.
+    ///   - planes: how many planes are wanted of each, 1 ... `layout.planesPerExpert`, by index in
+    ///     `experts`; nil asks for all. More are used where they are there.
     ///   - count: at most `leaseCapacity(layer:)`. The set acquired before must have been released.
-    public mutating func acquire(layer: Int, experts: UnsafePointer<Int32>, count: Int) {
+    public mutating func acquire(
+        layer: Int, experts: UnsafePointer<Int32>, planes: UnsafePointer<UInt8>?, count: Int
+    ) {
         precondition(setCount == 0, "the experts acquired before are not released")
         precondition(
             layer >= 0 && layer < layout.layerCount && count >= 0
                 && count <= leaseCapacity(layer: layer),
             "\(count) experts of layer \(layer) cannot be leased at once")
         failure = nil
-        setCount = count
-        let firstExpert = layer * layout.expertsPerLayer
-
-        // Hits first: no miss may evict an expert of the same set.
+        allowsBackground = false
+        cache.enter(layer: layer)
+        counters.prefetchDropped += UInt64(wishes.removeDue(cache.clock))
+        // All are held first: no miss may evict an expert of the same set.
         for index in 0..<count {
             let expert = unsafe Int(experts[index])
             precondition(expert >= 0 && expert < layout.expertsPerLayer, "no expert \(expert)")
-            let slot = cache.slot(expertIndex: firstExpert + expert)
-            setSlots[index] = Int32(slot)
-            if slot >= 0 {
-                cache.lease(slot: slot)
-                indexOfSlot[slot] = Int32(index)
+            var wanted = layout.planesPerExpert
+            if let planes = unsafe planes { wanted = unsafe Int(planes[index]) }
+            precondition(
+                wanted >= 1 && wanted <= layout.planesPerExpert, "no width of \(wanted) planes")
+            let expertIndex = layer * layout.expertsPerLayer + expert
+            precondition(setIndex[expertIndex] < 0, "an expert is listed twice")
+            setExperts[index] = Int32(expertIndex)
+            setPlanes[index] = UInt8(wanted)
+            setMissing[index] = 0
+            setIndex[expertIndex] = Int32(index)
+            cache.hold(expertIndex: expertIndex)
+            let usable = cache.usablePlanes(expertIndex: expertIndex)
+            if usable >= wanted {
+                counters.hits += 1
+                if proveUse(expertIndex: expertIndex, planes: wanted) {
+                    counters.prefetchUseful += 1
+                }
                 ready[readyTail] = Int32(index)
                 readyTail += 1
+            } else {
+                counters.misses += 1
+                if usable > 0 { counters.partialHits += 1 }
+                for plane in 0..<layout.planesPerExpert
+                where cache.isMissing(expertIndex: expertIndex, plane: plane, for: wanted) {
+                    setMissing[index] += 1
+                }
+                if proveUse(expertIndex: expertIndex, planes: wanted) {
+                    counters.prefetchLate += 1
+                }
             }
         }
-        counters.hits += UInt64(readyTail)
-        for index in 0..<count where setSlots[index] < 0 {
-            let expertIndex = unsafe firstExpert + Int(experts[index])
-            precondition(cache.slot(expertIndex: expertIndex) < 0, "an expert is listed twice")
-            let slot = cache.takeSlot(expertIndex: expertIndex)
-            setSlots[index] = Int32(slot)
-            indexOfSlot[slot] = Int32(index)
-            counters.misses += 1
-            cutIntoPieces(expertIndex: expertIndex, slot: slot)
+        setCount = count
+        for plane in 0..<layout.planesPerExpert { readMissing(plane: plane, layer: layer) }
+        allowsBackground = true
+        if hasPiecesWaiting || hasBackgroundWork { move(wait: 0) }
+    }
+
+    /// What was read ahead of an expert has turned out to be wanted. True if anything was.
+    private mutating func proveUse(expertIndex: Int, planes: Int) -> Bool {
+        var proved = false
+        for plane in 0..<planes {
+            let slot = cache.slot(expertIndex: expertIndex, plane: plane)
+            if slot >= 0, cache.prove(slot: slot) { proved = true }
         }
-        if pieceCount > 0 { move(wait: 0) }
+        return proved
+    }
+
+    /// Gives the planes of one number that the set misses slots, and queues their reads; those that
+    /// are being read in the background become urgent.
+    private mutating func readMissing(plane: Int, layer: Int) {
+        var missing = 0
+        for index in 0..<setCount where isMissing(index: index, plane: plane) {
+            let slot = cache.slot(expertIndex: Int(setExperts[index]), plane: plane)
+            if slot >= 0 { promote(slot: slot) } else { missing += 1 }
+        }
+        if missing == 0 { return }
+        let pool = cache.pool(layer: layer, plane: plane)
+        while !cache.makeRoom(pool: pool, count: missing) {
+            precondition(reclaim(), "more experts leased than the cache has slots")
+        }
+        for index in 0..<setCount where isMissing(index: index, plane: plane) {
+            let planeIndex = Int(setExperts[index]) * layout.planesPerExpert + plane
+            guard cache.slot(expertIndex: Int(setExperts[index]), plane: plane) < 0 else {
+                continue
+            }
+            let slot = cache.takeSlot(planeIndex: planeIndex)
+            let bytes = UInt64(layout.byteCount(planeIndex: planeIndex))
+            counters.expertBytesMissed += bytes
+            counters.planeBytesMissed[plane] += bytes
+            if beginRead(slot: slot, .demand) { demand.append(slot) } else { arrive(slot: slot) }
+        }
+    }
+
+    private func isMissing(index: Int, plane: Int) -> Bool {
+        cache.isMissing(
+            expertIndex: Int(setExperts[index]), plane: plane, for: Int(setPlanes[index]))
     }
 
     /// The next expert of the acquired set that is here, as its index in the set: first those that
@@ -73,10 +159,12 @@ extension ExpertStreamer {
     public mutating func next(wait: Bool) -> Int {
         while true {
             // Between two experts is the moment to fill the queue again.
-            if hasPiecesWaiting, failure == nil { move(wait: 0) }
+            if hasPiecesWaiting || hasBackgroundWork, failure == nil { move(wait: 0) }
             if readyHead < readyTail {
+                let index = Int(ready[readyHead])
                 readyHead += 1
-                return Int(ready[readyHead - 1])
+                counters.givenByWidth[planes(index: index) - 1] += 1
+                return index
             }
             if failure != nil { return -2 }
             if readyHead == setCount { return -1 }
@@ -88,83 +176,85 @@ extension ExpertStreamer {
     /// Experts of the acquired set that `next` has not given out.
     public var outstanding: Int { setCount - readyHead }
 
-    /// Where a part of an expert that `next` has given out lies. Valid until `release`; without
-    /// alignment.
+    /// Planes of a given-out expert that can be used; at least as many as were asked for.
+    ///
+    /// - Parameter index: its index in the acquired set.
+    public func planes(index: Int) -> Int {
+        precondition(index >= 0 && index < setCount, "no expert \(index) in the acquired set")
+        return cache.usablePlanes(expertIndex: Int(setExperts[index]))
+    }
+
+    /// Where a part of an expert that `next` has given out lies, of weights that are not cut into
+    /// planes. Valid until `release`; without alignment.
     ///
     /// - Parameter index: its index in the acquired set.
     public func address(index: Int, part: Int) -> UnsafeRawPointer {
+        unsafe address(index: index, plane: 0, part: part)
+    }
+
+    /// Where a part of a plane lies, of an expert that `next` has given out. Valid until `release`;
+    /// without alignment.
+    ///
+    /// - Parameters:
+    ///   - index: its index in the acquired set.
+    ///   - plane: below `planes(index:)`, and not empty in this layer; where planes are not nested,
+    ///     `planes(index:)` - 1.
+    public func address(index: Int, plane: Int, part: Int) -> UnsafeRawPointer {
         precondition(index >= 0 && index < setCount && part >= 0 && part < layout.partsPerExpert)
-        let slot = Int(setSlots[index])
+        let slot = cache.slot(expertIndex: Int(setExperts[index]), plane: plane)
+        precondition(
+            slot >= 0 && cache.state(slot: slot) == .resident, "plane \(plane) is not in memory")
         let place = Int(partPlaces[slot * layout.partsPerExpert + part])
         return unsafe UnsafeRawPointer(arena.address(slot: slot) + place)
     }
 
-    // MARK: Planes
-
-    /// As `acquire(layer:experts:count:)`, asking for so many planes of each expert.
-    ///
-    /// - Parameter planes: by index in `experts`, 1 ... `layout.planesPerExpert`; nil asks for all.
-    public mutating func acquire(
-        layer: Int, experts: UnsafePointer<Int32>, planes: UnsafePointer<UInt8>?, count: Int
-    ) {
-        unsafe acquire(layer: layer, experts: experts, count: count)
-    }
-
-    /// Planes of a given-out expert that can be used; at least as many as were asked for.
-    public func planes(index: Int) -> Int { 1 }
-
-    /// Where a part of a plane lies, of an expert that `next` has given out. Valid until `release`.
-    public func address(index: Int, plane: Int, part: Int) -> UnsafeRawPointer {
-        unsafe address(index: index, part: part)
-    }
-
-    /// Planes of an expert that are in memory, complete; 0 while it is absent or being read.
-    public func residentPlanes(layer: Int, expert: Int) -> Int {
-        resident(layer: layer, expert: expert) ? 1 : 0
-    }
-
-    /// A new sequence begins.
-    public mutating func beginSequence() {}
-
-    /// A new token begins, at layer 0.
-    public mutating func beginToken() {}
-
-    /// Says which experts a later layer of this token will probably ask for, likeliest first. They
-    /// are read when the disk has nothing better to do; nothing is promised.
-    ///
-    /// - Parameter planes: planes to read of each; nil asks for all.
-    public mutating func prefetch(
-        layer: Int, experts: UnsafePointer<Int32>, planes: UnsafePointer<UInt8>?, count: Int
-    ) {}
-
-    /// Asks for all planes of an expert that can wait for them: read behind what is demanded, and
-    /// before what is guessed; nothing is promised.
-    public mutating func requestUpgrade(layer: Int, expert: Int) {}
-
     /// Ends the leases of the acquired set.
     ///
-    /// Waits for reads in flight. Experts whose reads failed, or were not sent yet, are forgotten;
-    /// all others stay, the last of the set as the most recently used.
+    /// Waits for the set's reads in flight, and for no others. Planes whose reads failed, or were not
+    /// sent yet, are forgotten; all others stay, the last of the set as the most recently used.
     public mutating func release() {
-        nextPiece = pieceCount
-        retryCount = 0
+        demand.removeAll()
+        dropRetries()
         isReleasing = true
-        while inFlight > 0 { move(wait: inFlight) }
+        var flying = readsInFlightForSet()
+        while flying > 0 {
+            move(wait: flying)
+            flying = readsInFlightForSet()
+        }
         isReleasing = false
         for index in 0..<setCount {
-            let slot = Int(setSlots[index])
-            if missingPieces[slot] == 0 {
-                cache.release(slot: slot)
-            } else {
-                missingPieces[slot] = 0
-                cache.discard(slot: slot)
+            let expertIndex = Int(setExperts[index])
+            for plane in 0..<layout.planesPerExpert {
+                let slot = cache.slot(expertIndex: expertIndex, plane: plane)
+                if isDemanded(slot: slot) { cache.discard(slot: slot) }
+            }
+            cache.unhold(expertIndex: expertIndex)
+            setIndex[expertIndex] = -1
+            if setMissing[index] == 0 {
+                let fully = cache.usablePlanes(expertIndex: expertIndex) == layout.planesPerExpert
+                cache.ranking.used(expertIndex: expertIndex, fully: fully)
             }
         }
         setCount = 0
         readyHead = 0
         readyTail = 0
-        pieceCount = 0
-        nextPiece = 0
+        if hasBackgroundWork, failure == nil { move(wait: 0) }
+    }
+
+    /// Whether a slot (or -1) is being read for the acquired set.
+    private func isDemanded(slot: Int) -> Bool {
+        slot >= 0 && cache.state(slot: slot) == .loading && reads[slot].priority == .demand
+    }
+
+    private func readsInFlightForSet() -> Int {
+        var count = 0
+        for index in 0..<setCount {
+            for plane in 0..<layout.planesPerExpert {
+                let slot = cache.slot(expertIndex: Int(setExperts[index]), plane: plane)
+                if isDemanded(slot: slot) { count += Int(reads[slot].flying) }
+            }
+        }
+        return count
     }
 
     /// The failure that made `next` return -2, which is forgotten.

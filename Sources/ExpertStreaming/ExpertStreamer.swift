@@ -24,8 +24,11 @@ private import CRing
 /// leader: the one that first acquires. After `init` it allocates nothing, takes no lock and grows
 /// no more.
 ///
-///     disk --pieces--> slot (idle -> leased -> idle)      ExpertCache: which slot
-///            Disk                                         SlotArena:   where in memory
+/// Where weights are cut into planes, a plane is what has a slot, is read and is evicted; a lease
+/// is of an expert, and covers all its planes.
+///
+///     disk --pieces--> slot (empty -> loading -> resident)    ExpertCache: which slot
+///            Disk                                             SlotArena:   where in memory
 public struct ExpertStreamer: ~Copyable {
     public let layout: ExpertLayout
     public let plan: StreamingPlan
@@ -37,34 +40,52 @@ public struct ExpertStreamer: ~Copyable {
     public internal(set) var failure: StreamingError?
 
     let paths: [String]
+    /// Experts that a token uses in each layer.
+    let active: Int
     var cache: ExpertCache
     var arena: SlotArena
     var disk: Disk
 
     /// Byte in its slot where a part starts, by slot and part.
     var partPlaces: FlatArray<UInt32>
-    /// Pieces of a slot's expert that have not arrived, by slot. Stays above zero when one fails.
-    var missingPieces: FlatArray<Int32>
-    /// Index in the acquired set, by slot.
-    var indexOfSlot: FlatArray<Int32>
+    /// How far the reading of a slot's plane is, by slot.
+    var reads: FlatArray<SlotRead>
 
-    /// The acquired set: slots by index, and the indices in the order in which they are there.
+    /// The acquired set, by index: experts, planes asked for, slots that are still being read for
+    /// it; and the indices in the order in which they are there.
     var setCount = 0
-    var setSlots: FlatArray<Int32>
+    var setExperts: FlatArray<Int32>
+    var setPlanes: FlatArray<UInt8>
+    var setMissing: FlatArray<Int32>
     var ready: FlatArray<Int32>
     var readyHead = 0
     var readyTail = 0
+    /// Index in the acquired set by expert index; -1 for none.
+    var setIndex: FlatArray<Int32>
 
-    /// The set's pieces: pushed ones first; those below `retryCount` in `retries` must be pushed
-    /// again.
+    /// Slots whose reads are not all cut into pieces yet: those that the set waits for, and those
+    /// that are read in the background.
+    var demand: NumberQueue
+    var background: NumberQueue
+    /// What shall be read in the background when the disk has time: experts (by index) that have
+    /// only a prefix, before experts that are predicted.
+    var upgrades: NumberQueue
+    var wishes: PrefetchQueue
+    /// Whether new reads in the background may begin.
+    var allowsBackground = true
+    /// Pieces in flight or waiting to be sent again, by tag; the tags not in use; and those that
+    /// must be sent again.
     var pieces: FlatArray<ReadPiece>
-    var pieceCount = 0
-    var nextPiece = 0
+    var freeTags: FlatArray<Int32>
+    var freeTagCount: Int
     var retries: FlatArray<Int32>
     var retryCount = 0
     var inFlight = 0
     var inFlightBytes = 0
-    /// The set is being released: nothing is sent again.
+    /// Of those in flight: what was sent in the background.
+    var backgroundInFlight = 0
+    var backgroundBytes = 0
+    /// The set is being released: nothing of it is sent again.
     var isReleasing = false
 
     var counters = ExpertStreamerStatistics()
@@ -90,13 +111,16 @@ public struct ExpertStreamer: ~Copyable {
     ///   - alignment: as `alignment(paths:)` tells it.
     ///   - activeExpertsPerToken: experts that a token uses in each layer.
     ///   - cacheBytes: memory for slots; the plan uses at most that.
-    /// - Throws: `cacheTooSmall` with the size that would do.
+    ///   - planeShares: as in `StreamingOptions`.
+    /// - Throws: `cacheTooSmall` with the size that would do; `invalidLayout` for shares that do not
+    ///   fit the layout.
     public static func plan(
-        layout: ExpertLayout, alignment: Int, activeExpertsPerToken: Int, cacheBytes: Int
+        layout: ExpertLayout, alignment: Int, activeExpertsPerToken: Int, cacheBytes: Int,
+        planeShares: [Double] = []
     ) throws(StreamingError) -> StreamingPlan {
         try StreamingPlan(
             layout: layout, alignment: alignment, active: activeExpertsPerToken,
-            cacheBytes: cacheBytes)
+            cacheBytes: cacheBytes, planeShares: planeShares)
     }
 
     /// The cache sizes that matter for a model: floor, active set, everything.
@@ -120,48 +144,48 @@ public struct ExpertStreamer: ~Copyable {
     ///   - cacheBytes: memory for slots; `plan` tells what else is taken.
     ///   - activeExpertsPerToken: experts that a token uses in each layer; the queue is made deep
     ///     enough for their reads.
-    ///   - io: the way of reading; nil for the best that works.
     /// - Throws: `cacheTooSmall`, `outOfMemory`, `unusableFile`, or `modeRefused` for a mode that
     ///   was asked for and does not work.
     public init(
         layout: ExpertLayout, paths: [String], cacheBytes: Int, activeExpertsPerToken: Int,
-        io: IOMode? = nil
+        options: StreamingOptions = StreamingOptions()
     ) throws(StreamingError) {
         try self.init(
             layout: layout, paths: paths, cacheBytes: cacheBytes,
-            activeExpertsPerToken: activeExpertsPerToken, io: io, refusals: DiskLadder.Refusals(),
+            activeExpertsPerToken: activeExpertsPerToken, options: options, refusals: .init(),
             simulated: nil)
     }
 
     /// As above, for a plan that was made before.
     ///
-    /// - Parameter plan: made by `plan` for the same layout, paths and active experts.
+    /// - Parameter plan: made by `plan` for the same layout, paths, active experts and shares.
     public init(
         layout: ExpertLayout, paths: [String], plan: StreamingPlan, activeExpertsPerToken: Int,
-        io: IOMode? = nil
+        options: StreamingOptions = StreamingOptions()
     ) throws(StreamingError) {
         try self.init(
             layout: layout, paths: paths, plan: plan, activeExpertsPerToken: activeExpertsPerToken,
-            io: io, refusals: DiskLadder.Refusals(), simulated: nil)
+            options: options, refusals: DiskLadder.Refusals(), simulated: nil)
     }
 
     /// As the first, with conditions and a disk for tests.
     init(
         layout: ExpertLayout, paths: [String], cacheBytes: Int, activeExpertsPerToken: Int,
-        io: IOMode? = nil, refusals: DiskLadder.Refusals = DiskLadder.Refusals(),
-        simulated: SimulatedDisk?
+        options: StreamingOptions = StreamingOptions(),
+        refusals: DiskLadder.Refusals = DiskLadder.Refusals(), simulated: SimulatedDisk?
     ) throws(StreamingError) {
         let plan = try Self.plan(
             layout: layout, alignment: Self.alignment(paths: paths),
-            activeExpertsPerToken: activeExpertsPerToken, cacheBytes: cacheBytes)
+            activeExpertsPerToken: activeExpertsPerToken, cacheBytes: cacheBytes,
+            planeShares: options.planeShares)
         try self.init(
             layout: layout, paths: paths, plan: plan, activeExpertsPerToken: activeExpertsPerToken,
-            io: io, refusals: refusals, simulated: simulated)
+            options: options, refusals: refusals, simulated: simulated)
     }
 
     private init(
         layout: ExpertLayout, paths: [String], plan: StreamingPlan, activeExpertsPerToken: Int,
-        io: IOMode?, refusals: DiskLadder.Refusals, simulated: SimulatedDisk?
+        options: StreamingOptions, refusals: DiskLadder.Refusals, simulated: SimulatedDisk?
     ) throws(StreamingError) {
         guard paths.count == layout.fileSizes.count else {
             throw StreamingError(
@@ -170,7 +194,7 @@ public struct ExpertStreamer: ~Copyable {
         let ladder = DiskLadder(
             paths: paths, samples: Self.samples(layout, alignment: plan.alignment),
             refusals: refusals)
-        let choice = try ladder.choose(io)
+        let choice = try ladder.choose(options.io)
         try choice.files.checkSizes(layout.fileSizes, paths: paths)
         var arena = SlotArena(plan: plan)
         try arena.map(plan: plan)
@@ -179,48 +203,64 @@ public struct ExpertStreamer: ~Copyable {
             plan: plan,
             depth: Self.depth(layout: layout, plan: plan, active: activeExpertsPerToken),
             refusals: refusals
-        ).open(choice, forced: io != nil, arena: arena, simulated: simulated)
-        self.init(layout: layout, paths: paths, plan: plan, arena: arena, opened: opened)
+        ).open(choice, forced: options.io != nil, arena: arena, simulated: simulated)
+        self.init(
+            layout: layout, paths: paths, plan: plan, active: activeExpertsPerToken,
+            policy: options.policy, arena: arena, opened: opened)
     }
 
     /// Puts the parts together; apart from the above, because Swift 6.2 miscounts what an
     /// initializer of a noncopyable type has initialized when it throws.
     private init(
-        layout: ExpertLayout, paths: [String], plan: StreamingPlan, arena: consuming SlotArena,
-        opened: consuming DiskOpener.Opened
+        layout: ExpertLayout, paths: [String], plan: StreamingPlan, active: Int,
+        policy: EvictionPolicy, arena: consuming SlotArena, opened: consuming DiskOpener.Opened
     ) {
         mode = opened.mode
         modeReason = opened.reason
         disk = opened.disk
-        let slots = plan.slotCount
-        let setCapacity = min(
-            layout.expertsPerLayer, plan.classes.reduce(0) { max($0, $1.slotCount) })
-        let pieceCapacity = StreamingPlan.pieceCapacity(layout: layout, classes: plan.classes)
-        cache = ExpertCache(
-            plan: plan, layerCount: layout.layerCount, expertsPerLayer: layout.expertsPerLayer)
-        partPlaces = FlatArray(repeating: 0, count: slots * layout.partsPerExpert)
-        missingPieces = FlatArray(repeating: 0, count: slots)
-        indexOfSlot = FlatArray(repeating: -1, count: slots)
-        setSlots = FlatArray(repeating: -1, count: setCapacity)
-        ready = FlatArray(repeating: -1, count: setCapacity)
+        let depth = disk.depth
+        let experts = layout.expertsPerLayer
+        cache = ExpertCache(plan: plan, layout: layout, policy: policy, active: active)
+        partPlaces = FlatArray(
+            repeating: 0, count: arena.slotCapacity * layout.partsPerExpert)
+        reads = FlatArray(repeating: SlotRead(), count: arena.slotCapacity)
+        setExperts = FlatArray(repeating: -1, count: experts)
+        setPlanes = FlatArray(repeating: 0, count: experts)
+        setMissing = FlatArray(repeating: 0, count: experts)
+        ready = FlatArray(repeating: -1, count: experts)
+        setIndex = FlatArray(repeating: -1, count: layout.layerCount * experts)
+        demand = NumberQueue(capacity: experts * layout.planesPerExpert)
+        background = NumberQueue(capacity: depth + layout.planesPerExpert)
+        upgrades = NumberQueue(capacity: Self.waitingUpgrades)
+        wishes = PrefetchQueue(capacity: Self.waitingWishes)
         let blank = unsafe ReadPiece(
             address: arena.address(slot: 0), offset: 0, length: 0, needed: 0, fileIndex: 0, slot: 0,
             chunk: 0, attempts: 0)
-        pieces = FlatArray(repeating: blank, count: pieceCapacity)
-        retries = FlatArray(repeating: 0, count: pieceCapacity)
+        pieces = FlatArray(repeating: blank, count: depth)
+        var freeTags = FlatArray<Int32>(repeating: 0, count: depth)
+        for tag in 0..<depth { freeTags[tag] = Int32(tag) }
+        self.freeTags = freeTags
+        freeTagCount = depth
+        retries = FlatArray(repeating: 0, count: depth)
         self.arena = arena
         self.layout = layout
         self.plan = plan
         self.paths = paths
+        self.active = min(active, layout.expertsPerLayer)
     }
+
+    /// Upgrades and predictions that wait at most; more are dropped.
+    static let waitingUpgrades = 64
+    static let waitingWishes = 64
 
     /// A range of every file that holds weights, to try reading with.
     private static func samples(_ layout: ExpertLayout, alignment: Int) -> [AlignedRange?] {
         var samples = [AlignedRange?](repeating: nil, count: layout.fileSizes.count)
-        for index in 0..<layout.layerCount * layout.expertsPerLayer {
-            for part in 0..<layout.partsPerExpert {
-                let range = layout.range(expertIndex: index, part: part, alignment: alignment)
+        for index in 0..<layout.layerCount * layout.expertsPerLayer * layout.planesPerExpert {
+            var part = 0
+            while let range = layout.range(planeIndex: index, part: part, alignment: alignment) {
                 if samples[range.fileIndex] == nil { samples[range.fileIndex] = range }
+                part = range.nextPart
             }
         }
         return samples
@@ -230,7 +270,9 @@ public struct ExpertStreamer: ~Copyable {
     /// and as many as the window holds if they are large.
     private static func depth(layout: ExpertLayout, plan: StreamingPlan, active: Int) -> Int {
         let perExpert = plan.classes.reduce(0) {
-            max($0, $1.slotBytes / ReadPiece.largestBytes + layout.partsPerExpert)
+            max(
+                $0,
+                $1.slotBytes / ReadPiece.largestBytes + layout.partsPerExpert * $1.pools.count)
         }
         return min(max(active * perExpert, 32), 256)
     }

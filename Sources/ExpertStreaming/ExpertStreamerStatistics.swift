@@ -3,17 +3,39 @@ public struct ExpertStreamerStatistics: Sendable, Equatable {
     /// Experts asked for that were in memory, and that were not.
     public var hits: UInt64 = 0
     public var misses: UInt64 = 0
-    /// Experts that had to leave their slot for another.
+    /// Of those that were not: experts of which a narrower version was.
+    public var partialHits: UInt64 = 0
+    /// Experts given out, by the planes that were usable (1 is counted at 0).
+    public var givenByWidth = PlaneCounts()
+    /// Experts that had to leave for others.
     public var evictions: UInt64 = 0
-    /// Bytes of the missed experts' weights.
+    /// Experts that had to give up planes for others and kept a narrower version.
+    public var demotions: UInt64 = 0
+    /// Bytes of the missed planes' weights; and the same by plane.
     public var expertBytesMissed: UInt64 = 0
-    /// Bytes read for them, with the slack that alignment costs.
+    public var planeBytesMissed = PlaneCounts()
+    /// Bytes of weights that were asked for to widen experts in use.
+    public var upgradeBytes: UInt64 = 0
+    /// Bytes of weights read ahead because they were predicted: all; those asked for since; and
+    /// those that left before anybody did.
+    public var speculativeBytes: UInt64 = 0
+    public var usefulSpeculativeBytes: UInt64 = 0
+    public var wastedSpeculativeBytes: UInt64 = 0
+    /// Predicted experts whose reading began; that were there when they were asked for; that were
+    /// still being read; and that were dropped before their reading began.
+    public var prefetchIssued: UInt64 = 0
+    public var prefetchUseful: UInt64 = 0
+    public var prefetchLate: UInt64 = 0
+    public var prefetchDropped: UInt64 = 0
+    /// Bytes read, with the slack that alignment costs.
     public var bytesRead: UInt64 = 0
     /// Read requests, and the calls that handed them to the kernel (or to the reader threads).
     public var reads: UInt64 = 0
     public var submits: UInt64 = 0
     /// Reads sent again: after a short result, EINTR or EAGAIN.
     public var retries: UInt64 = 0
+    /// Planes read a second time because they did not match their checksum.
+    public var rereads: UInt64 = 0
     /// Time spent waiting for the disk with nothing to compute.
     public var stallNanoseconds: UInt64 = 0
 
@@ -24,17 +46,76 @@ public struct ExpertStreamerStatistics: Sendable, Equatable {
         hits + misses == 0 ? 1 : Double(hits) / Double(hits + misses)
     }
 
+    /// Bytes read ahead of which nobody knows yet whether they will be asked for.
+    public var unknownSpeculativeBytes: UInt64 {
+        speculativeBytes - usefulSpeculativeBytes - wastedSpeculativeBytes
+    }
+
     public static func - (later: Self, earlier: Self) -> Self {
         var difference = Self()
+        difference.upgradeBytes = later.upgradeBytes - earlier.upgradeBytes
+        difference.speculativeBytes = later.speculativeBytes - earlier.speculativeBytes
+        difference.usefulSpeculativeBytes =
+            later.usefulSpeculativeBytes - earlier.usefulSpeculativeBytes
+        difference.wastedSpeculativeBytes =
+            later.wastedSpeculativeBytes - earlier.wastedSpeculativeBytes
+        difference.prefetchIssued = later.prefetchIssued - earlier.prefetchIssued
+        difference.prefetchUseful = later.prefetchUseful - earlier.prefetchUseful
+        difference.prefetchLate = later.prefetchLate - earlier.prefetchLate
+        difference.prefetchDropped = later.prefetchDropped - earlier.prefetchDropped
         difference.hits = later.hits - earlier.hits
         difference.misses = later.misses - earlier.misses
+        difference.partialHits = later.partialHits - earlier.partialHits
+        difference.givenByWidth = later.givenByWidth - earlier.givenByWidth
+        difference.demotions = later.demotions - earlier.demotions
+        difference.planeBytesMissed = later.planeBytesMissed - earlier.planeBytesMissed
         difference.evictions = later.evictions - earlier.evictions
         difference.expertBytesMissed = later.expertBytesMissed - earlier.expertBytesMissed
         difference.bytesRead = later.bytesRead - earlier.bytesRead
         difference.reads = later.reads - earlier.reads
         difference.submits = later.submits - earlier.submits
         difference.retries = later.retries - earlier.retries
+        difference.rereads = later.rereads - earlier.rereads
         difference.stallNanoseconds = later.stallNanoseconds - earlier.stallNanoseconds
+        return difference
+    }
+}
+
+/// One count per plane, or per width in planes.
+public struct PlaneCounts: Sendable, Equatable {
+    private var counts: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
+
+    public init() {}
+
+    /// - Parameter index: 0 ..< `ExpertLayout.largestPlaneCount`.
+    public subscript(index: Int) -> UInt64 {
+        get {
+            switch index {
+            case 0: counts.0
+            case 1: counts.1
+            case 2: counts.2
+            case 3: counts.3
+            default: preconditionFailure("no plane \(index)")
+            }
+        }
+        set {
+            switch index {
+            case 0: counts.0 = newValue
+            case 1: counts.1 = newValue
+            case 2: counts.2 = newValue
+            case 3: counts.3 = newValue
+            default: preconditionFailure("no plane \(index)")
+            }
+        }
+    }
+
+    public static func == (one: Self, other: Self) -> Bool { one.counts == other.counts }
+
+    public static func - (later: Self, earlier: Self) -> Self {
+        var difference = Self()
+        for index in 0..<ExpertLayout.largestPlaneCount {
+            difference[index] = later[index] - earlier[index]
+        }
         return difference
     }
 }

@@ -17,6 +17,16 @@ struct ReadPiece: BitwiseCopyable {
     /// Arena chunk, which is the registered buffer's index.
     var chunk: Int32
     var attempts: Int32
+    /// Sent in the background; told when it is pushed.
+    var isBackground = false
+
+    /// Pieces of about equal size that a range is cut into.
+    static func count(for range: AlignedRange, alignment: Int) -> Int {
+        let wanted = (range.byteCount + largestBytes - 1) / largestBytes
+        let blocks = range.byteCount / alignment
+        let step = (blocks + wanted - 1) / wanted
+        return (blocks + step - 1) / step
+    }
 
     /// Drops the first `bytes`, which have arrived.
     mutating func advance(by bytes: UInt32) {

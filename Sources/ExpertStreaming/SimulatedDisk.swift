@@ -9,6 +9,8 @@ final class SimulatedDisk {
     /// What read `number` (from 0, in order of completion) comes to: bytes, or a negative errno
     /// value. Nil: all bytes that the file has there.
     var outcome: (_ number: Int, _ piece: ReadPiece) -> Int64? = { _, _ in nil }
+    /// Whether read `number` brings a wrong byte.
+    var spoils: (_ number: Int) -> Bool = { _ in false }
     /// Index of the waiting read that completes next.
     var choose: (_ waiting: Int) -> Int = { _ in 0 }
     /// Whether polling finds completions, or only waiting for them does.
@@ -49,6 +51,12 @@ final class SimulatedDisk {
         let arrived = unsafe host_read(
             descriptors[Int(piece.fileIndex)], piece.address, Int(piece.length), piece.offset)
         let result = min(arrived, scripted ?? arrived)
+        if spoils(number) {
+            // In the middle, so that it is not in the slack that alignment costs.
+            let middle = unsafe piece.address + Int(piece.needed) / 2
+            unsafe middle.storeBytes(
+                of: ~middle.load(as: UInt8.self), as: UInt8.self)
+        }
         if result >= 0 {
             unsafe (piece.address + Int(result)).initializeMemory(
                 as: UInt8.self, repeating: 0xEE, count: Int(piece.length) - Int(result))

@@ -1,79 +1,149 @@
 private import CHost
 
-/// The memory of all slots: anonymous, backed by pages at start, never returned before the end.
+/// The memory of all slots: anonymous, backed by pages at start or by `resize`, never elsewhere.
 ///
-/// One mapping (*chunk*) holds up to 1 GiB of slots of one size class: that is the kernel's limit
-/// for one registered buffer. Chunks start on a 2 MiB boundary and ask for huge pages, and lie on
-/// the NUMA node of the thread that made them.
+/// Slots are numbered pool after pool, as if every expert had one in every pool; those that the
+/// plan allows are the first of each pool, and only they are backed. Addresses are reserved in
+/// *chunks* of about 64 MiB, of one pool each, which start on a 2 MiB boundary and ask for huge
+/// pages as far as they are backed; a chunk is what is registered with the kernel as one buffer and
+/// given back as one. Chunks lie on the NUMA node of the thread that backs them.
+///
+///     pool     [ 0 ............ 1 ............ 2 ........... ]   slots of one size
+///     chunks   [ backed ][ backed ][ backed | reserved ][ no address ]
 @safe
 struct SlotArena: ~Copyable {
-    static let largestChunkBytes = 1 << 30
-    private static let hugePageBytes = 2 << 20
+    static let chunkBytes = 64 << 20
 
-    private(set) var chunkCount = 0
+    /// Pools, class-major, then plane.
+    struct Pool: BitwiseCopyable {
+        var firstSlot: Int
+        var firstChunk: Int
+        var slotsPerChunk: Int
+        var slotBytes: Int
+        var capacity: Int
+    }
+
+    let chunkCount: Int
+    let slotCapacity: Int
+    private var pools: FlatArray<Pool>
     private var bases: FlatArray<UnsafeMutableRawPointer?>
+    /// Bytes that are backed, from the start of a chunk on.
     private var lengths: FlatArray<UInt64>
-    private var addressOfSlot: FlatArray<UnsafeMutableRawPointer?>
     private var chunkOfSlot: FlatArray<Int32>
+    private var placeOfSlot: FlatArray<UInt32>
     private var abandoned = FlatArray(repeating: false, count: 1)
 
-    /// An arena without memory; `map` gives it some.
+    /// An arena without memory; `back` gives it some.
     init(plan: StreamingPlan) {
-        let chunks = plan.classes.reduce(0) { sum, size in
-            let perChunk = max(1, Self.largestChunkBytes / size.slotBytes)
-            return sum + (size.slotCount + perChunk - 1) / perChunk
+        var list: [Pool] = []
+        var slots = 0
+        var chunks = 0
+        for size in plan.classes {
+            for pool in size.pools {
+                let perChunk = min(size.expertCount, max(1, Self.chunkBytes / pool.slotBytes))
+                list.append(
+                    Pool(
+                        firstSlot: slots, firstChunk: chunks, slotsPerChunk: perChunk,
+                        slotBytes: pool.slotBytes, capacity: size.expertCount))
+                slots += size.expertCount
+                chunks += (size.expertCount + perChunk - 1) / perChunk
+            }
         }
+        var pools = FlatArray(repeating: list[0], count: list.count)
+        var chunkOfSlot = FlatArray<Int32>(repeating: 0, count: slots)
+        var placeOfSlot = FlatArray<UInt32>(repeating: 0, count: slots)
+        for (index, pool) in list.enumerated() {
+            pools[index] = pool
+            for slot in 0..<pool.capacity {
+                let (chunk, place) = slot.quotientAndRemainder(dividingBy: pool.slotsPerChunk)
+                chunkOfSlot[pool.firstSlot + slot] = Int32(pool.firstChunk + chunk)
+                placeOfSlot[pool.firstSlot + slot] = UInt32(place * pool.slotBytes)
+            }
+        }
+        self.pools = pools
+        self.chunkOfSlot = chunkOfSlot
+        self.placeOfSlot = placeOfSlot
         unsafe bases = FlatArray(repeating: nil, count: chunks)
         lengths = FlatArray(repeating: 0, count: chunks)
-        unsafe addressOfSlot = FlatArray(repeating: nil, count: plan.slotCount)
-        chunkOfSlot = FlatArray(repeating: 0, count: plan.slotCount)
+        chunkCount = chunks
+        slotCapacity = slots
     }
 
     deinit {
         if abandoned[0] { return }
         for chunk in 0..<chunkCount {
-            unsafe host_unmap_memory(bases[chunk], Int(lengths[chunk]))
+            guard let base = unsafe bases[chunk] else { continue }
+            unsafe host_unmap_memory(base, reservedBytes(chunk: chunk))
         }
     }
 
-    /// Allocates the chunks and backs them with pages.
+    /// Backs all slots that a plan allows.
     ///
     /// - Throws: `outOfMemory` naming how much was given and refused.
     mutating func map(plan: StreamingPlan) throws(StreamingError) {
-        var slot = 0
+        var pool = 0
         for size in plan.classes {
-            let perChunk = max(1, Self.largestChunkBytes / size.slotBytes)
-            var left = size.slotCount
-            while left > 0 {
-                let count = min(left, perChunk)
-                let bytes = count * size.slotBytes
-                let base = unsafe try mapChunk(bytes: bytes, planned: plan.arenaBytes)
-                for index in 0..<count {
-                    unsafe addressOfSlot[slot] = base + index * size.slotBytes
-                    chunkOfSlot[slot] = Int32(chunkCount - 1)
-                    slot += 1
+            for planned in size.pools {
+                for chunk in chunks(pool: pool) {
+                    let bytes = bytes(chunk: chunk, pool: pool, slots: planned.slotCount)
+                    if bytes > 0 { try grow(chunk: chunk, to: bytes, planned: plan.arenaBytes) }
                 }
-                left -= count
+                pool += 1
             }
         }
     }
 
-    private mutating func mapChunk(
-        bytes: Int, planned: Int
-    ) throws(StreamingError) -> UnsafeMutableRawPointer {
+    /// The chunks of a pool.
+    func chunks(pool: Int) -> Range<Int> {
+        pools[pool].firstChunk..<(pool + 1 < pools.count ? pools[pool + 1].firstChunk : chunkCount)
+    }
+
+    /// Bytes that a chunk has backed when its pool has so many slots.
+    func bytes(chunk: Int, pool: Int, slots: Int) -> Int {
+        let before = (chunk - pools[pool].firstChunk) * pools[pool].slotsPerChunk
+        return min(max(slots - before, 0), pools[pool].slotsPerChunk) * pools[pool].slotBytes
+    }
+
+    /// Bytes of a chunk that are backed now.
+    func backedBytes(chunk: Int) -> Int { Int(lengths[chunk]) }
+
+    private func reservedBytes(chunk: Int) -> Int {
+        var pool = 0
+        while pool + 1 < pools.count, pools[pool + 1].firstChunk <= chunk { pool += 1 }
+        return bytes(chunk: chunk, pool: pool, slots: pools[pool].capacity)
+    }
+
+    /// Backs a chunk up to `bytes`, which are more than are backed now.
+    ///
+    /// - Parameter planned: bytes of all slots, for the error.
+    /// - Throws: `outOfMemory`; then the chunk is as it was.
+    mutating func grow(chunk: Int, to bytes: Int, planned: Int) throws(StreamingError) {
         var error: Int32 = 0
-        let huge: Int32 = bytes >= Self.hugePageBytes ? 1 : 0
-        guard let base = unsafe host_map_memory(bytes, huge, &error) else {
-            throw Self.refusal(error, bytes: bytes, planned: planned)
+        if unsafe bases[chunk] == nil {
+            guard let base = unsafe host_reserve_memory(reservedBytes(chunk: chunk), &error) else {
+                throw Self.refusal(error, bytes: bytes, planned: planned)
+            }
+            unsafe bases[chunk] = base
         }
-        unsafe bases[chunkCount] = base
-        lengths[chunkCount] = UInt64(bytes)
-        chunkCount += 1
+        let backed = Int(lengths[chunk])
+        guard let base = unsafe bases[chunk] else { preconditionFailure("a chunk has no address") }
         // Placement first: pages are taken where the policy says when they are first touched.
         _ = unsafe host_bind_to_local_node(base, bytes)
-        error = unsafe host_populate_memory(base, bytes)
-        if error != 0 { throw Self.refusal(error, bytes: bytes, planned: planned) }
-        return unsafe base
+        unsafe host_prefer_huge_pages(base, bytes)
+        error = unsafe host_populate_memory(base + backed, bytes - backed)
+        if error != 0 {
+            _ = unsafe host_give_back_memory(base + backed, bytes - backed)
+            if backed == 0 { unmap(chunk: chunk) }
+            throw Self.refusal(error, bytes: bytes - backed, planned: planned)
+        }
+        lengths[chunk] = UInt64(bytes)
+    }
+
+    private mutating func unmap(chunk: Int) {
+        guard let base = unsafe bases[chunk] else { return }
+        unsafe host_unmap_memory(base, reservedBytes(chunk: chunk))
+        unsafe bases[chunk] = nil
+        lengths[chunk] = 0
     }
 
     private static func refusal(_ error: Int32, bytes: Int, planned: Int) -> StreamingError {
@@ -83,29 +153,26 @@ struct SlotArena: ~Copyable {
                 + "for experts (\(errnoText(error))); lower --memory or --cache")
     }
 
-    /// Start of a slot.
+    /// Start of a slot, which must be backed.
     func address(slot: Int) -> UnsafeMutableRawPointer {
-        guard let address = unsafe addressOfSlot[slot] else {
-            preconditionFailure("arena is not mapped")
+        guard let base = unsafe bases[Int(chunkOfSlot[slot])] else {
+            preconditionFailure("slot \(slot) is not backed")
         }
-        return unsafe address
+        return unsafe base + Int(placeOfSlot[slot])
     }
 
     /// The chunk that holds a slot.
     func chunk(slot: Int) -> Int32 { chunkOfSlot[slot] }
 
-    /// Bases and lengths of the chunks, for registration with the kernel.
+    /// Bases and backed lengths of the chunks, for registration with the kernel.
     var chunkBases: UnsafeMutablePointer<UnsafeMutableRawPointer?> { unsafe bases.address }
     var chunkLengths: UnsafeMutablePointer<UInt64> { unsafe lengths.address }
 
-    /// Keeps the slots from being swapped out, as far as RLIMIT_MEMLOCK allows. True if all of them
-    /// are.
-    func lock() -> Bool {
-        for chunk in 0..<chunkCount
-        where unsafe host_lock_memory(bases[chunk], Int(lengths[chunk])) != 0 {
-            return false
+    /// Keeps the slots from being swapped out, as far as RLIMIT_MEMLOCK allows.
+    func lock() {
+        for chunk in 0..<chunkCount where lengths[chunk] > 0 {
+            guard unsafe host_lock_memory(bases[chunk], Int(lengths[chunk])) == 0 else { return }
         }
-        return true
     }
 
     /// Gives the memory up without unmapping it: for reads that can no longer be waited for.

@@ -17,6 +17,8 @@ public struct StreamingError: Error, CustomStringConvertible, Sendable, Equatabl
         case modeRefused
         /// A read failed or ended before the wanted bytes, after the retries that make sense.
         case readFailed
+        /// Bytes arrived twice that do not match their checksum.
+        case damagedRecord
     }
 
     public let kind: Kind

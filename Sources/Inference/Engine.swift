@@ -69,7 +69,8 @@ internal import Quantization
         let weights = try ResidentWeights(model: model, progress: progress)
         let streamer = try ExpertStreamer(
             layout: plan.layout, paths: model.file.paths, plan: plan.streaming,
-            activeExpertsPerToken: model.expertsPerToken, io: options.io)
+            activeExpertsPerToken: model.expertsPerToken,
+            options: StreamingOptions(io: options.io))
         let scratch = unsafe AnonymousMemory.allocate(plan.scratch.byteCount)
         let keyValues = unsafe AnonymousMemory.allocate(plan.keyValueBytes)
         let state = UnsafeMutablePointer<EngineState>.allocate(capacity: 1)

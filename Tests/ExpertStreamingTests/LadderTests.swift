@@ -10,7 +10,8 @@ private func open(
     set(&refusals)
     let layout = try file.layout(layers: 1, experts: 4, parts: 3, bytes: 30_000)
     var streamer = try ExpertStreamer(
-        layout: layout, paths: [file.path], cacheBytes: 1 << 20, activeExpertsPerToken: 2, io: io,
+        layout: layout, paths: [file.path], cacheBytes: 1 << 20, activeExpertsPerToken: 2,
+        options: StreamingOptions(io: io),
         refusals: refusals, simulated: nil)
     let (_, problem) = streamer.fetch(layer: 0, [3, 1, 2], from: file)
     return (streamer.mode, streamer.modeReason, problem)

@@ -12,7 +12,7 @@ private func refusal(of mode: IOMode) -> String? {
         _ = try ExpertStreamer(
             layout: try file.layout(layers: 1, experts: 2, parts: 1, bytes: 1000),
             paths: [file.path],
-            cacheBytes: 1 << 20, activeExpertsPerToken: 1, io: mode)
+            cacheBytes: 1 << 20, activeExpertsPerToken: 1, options: StreamingOptions(io: mode))
         return nil
     } catch {
         print("skipped for \(mode): \(error)")
@@ -35,7 +35,7 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
         let needs = try cacheNeeds(layout, of: file, active: 3)
         var streamer = try ExpertStreamer(
             layout: layout, paths: [file.path], cacheBytes: needs.floorBytes * 3 / 2,
-            activeExpertsPerToken: 3, io: mode)
+            activeExpertsPerToken: 3, options: StreamingOptions(io: mode))
         #expect(streamer.mode == mode)
         #expect(streamer.plan.classes.count == 2)
 
@@ -57,7 +57,7 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
         let layout = try file.layout(layers: 1, experts: 4, parts: 2, bytes: 33)
         var streamer = try ExpertStreamer(
             layout: layout, paths: [file.path], cacheBytes: 1 << 20, activeExpertsPerToken: 2,
-            io: mode)
+            options: StreamingOptions(io: mode))
         let (_, problem) = streamer.fetch(layer: 0, [0, 1, 2, 3], from: file)
         #expect(problem == nil)
     }
@@ -73,7 +73,7 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
         do {
             streamer = try ExpertStreamer(
                 layout: layout, paths: [file.path], cacheBytes: 1 << 20, activeExpertsPerToken: 2,
-                io: mode)
+                options: StreamingOptions(io: mode))
         } catch {
             // A refusal of a forced mode is right too, if it says why.
             #expect(mode == .direct && error.kind == .modeRefused)
@@ -100,7 +100,7 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
             var streamer = try ExpertStreamer(
                 layout: layout, paths: files.map(\.path), cacheBytes: 1 << 20,
                 activeExpertsPerToken: 2,
-                io: mode)
+                options: StreamingOptions(io: mode))
             streamer.acquire(layer: 0, [5, 4, 3, 2, 1, 0])
             while streamer.outstanding > 0 {
                 let index = streamer.next(wait: true)
@@ -124,7 +124,7 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
         let layout = try file.layout(layers: 1, experts: 2, parts: 3, bytes: 1_300_032)
         var streamer = try ExpertStreamer(
             layout: layout, paths: [file.path], cacheBytes: 16 << 20, activeExpertsPerToken: 2,
-            io: mode)
+            options: StreamingOptions(io: mode))
         let (_, problem) = streamer.fetch(layer: 0, [1, 0], from: file)
         #expect(problem == nil)
         let done = streamer.statistics
@@ -201,7 +201,7 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
         let box = Box(
             try ExpertStreamer(
                 layout: layout, paths: [file.path], cacheBytes: 1 << 20, activeExpertsPerToken: 4,
-                io: mode),
+                options: StreamingOptions(io: mode)),
             file)
         var thread: UInt64 = 0
         let error = unsafe host_thread_start(
@@ -227,7 +227,7 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
         let needs = try cacheNeeds(layout, of: file, active: 3)
         var streamer = try ExpertStreamer(
             layout: layout, paths: [file.path], cacheBytes: needs.activeSetBytes,
-            activeExpertsPerToken: 3, io: mode)
+            activeExpertsPerToken: 3, options: StreamingOptions(io: mode))
         var generator = SplitMix(seed: 1)
         let sets = (0..<64).map { _ in distinct(3, below: 8, using: &generator) }
         func token(_ experts: [Int32], _ layer: Int) -> Int {
@@ -265,7 +265,7 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
         guard host_cached_bytes(descriptor, 0, size) == 0 else { return }
         var streamer = try ExpertStreamer(
             layout: layout, paths: [file.path], cacheBytes: 1 << 20, activeExpertsPerToken: 2,
-            io: mode)
+            options: StreamingOptions(io: mode))
         for expert in 0..<8 {
             let (_, problem) = streamer.fetch(layer: 0, [Int32(expert)], from: file)
             #expect(problem == nil)
@@ -305,7 +305,7 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
         let before = try resident()
         var streamer = try ExpertStreamer(
             layout: layout, paths: [file.path], cacheBytes: 16 << 20, activeExpertsPerToken: 8,
-            io: mode)
+            options: StreamingOptions(io: mode))
         let plan = streamer.plan
         let made = try resident() - before
         for step in 0..<64 {
@@ -328,7 +328,7 @@ private let workingModes = IOMode.allCases.filter { refusal(of: $0) == nil }
                 var streamer = try ExpertStreamer(
                     layout: layout, paths: [file.path], cacheBytes: 1 << 20,
                     activeExpertsPerToken: 2,
-                    io: mode)
+                    options: StreamingOptions(io: mode))
                 let (_, problem) = streamer.fetch(layer: 0, [1, 2], from: file)
                 #expect(problem == nil)
             }

@@ -37,7 +37,7 @@ private func layout(_ sizes: [Int], experts: Int) throws -> ExpertLayout {
             let plan = try ExpertStreamer.plan(
                 layout: layout, alignment: alignment, activeExpertsPerToken: 1, cacheBytes: .max)
             for expert in 0..<3 * 33 {
-                let needed = layout.slotBytes(expertIndex: expert, alignment: alignment)
+                let needed = layout.slotBytes(planeIndex: expert, alignment: alignment)
                 #expect(needed <= plan.classes[plan.classOfLayer[expert / 33]].slotBytes)
             }
         }
@@ -79,6 +79,44 @@ private func layout(_ sizes: [Int], experts: Int) throws -> ExpertLayout {
             let share = Double(size.slotCount) / Double(size.expertCount)
             #expect(share > 0.47 && share < 0.53)
         }
+    }
+
+    /// Three planes of 2, 1 and 1 pages; the budget is that of 16 experts at full width.
+    @Test(arguments: [
+        ([], [16, 16, 16]), ([1, 0.5, 0.5], [21, 10, 10]), ([1, 0.1, 0.1], [28, 4, 4]),
+        ([1, 1, 0.25], [19, 19, 4]),
+    ])
+    func planesShareAsTold(shares: [Double], slots: [Int]) throws {
+        let sizes = [8192, 4096, 4096]
+        let extents = (0..<64 * 3).map { index in
+            ExpertExtent(fileIndex: 0, offset: 0, byteCount: sizes[index % 3])
+        }
+        let layout = try ExpertLayout(
+            layerCount: 1, expertsPerLayer: 64, partsPerExpert: 1, planesPerExpert: 3,
+            extents: extents, fileSizes: [8192])
+        let plan = try ExpertStreamer.plan(
+            layout: layout, alignment: 512, activeExpertsPerToken: 4, cacheBytes: 16 << 14,
+            planeShares: shares)
+        #expect(plan.classes[0].pools.map(\.slotCount) == slots)
+        #expect(plan.arenaBytes <= 16 << 14)
+        let everything = try ExpertStreamer.plan(
+            layout: layout, alignment: 512, activeExpertsPerToken: 4, cacheBytes: .max,
+            planeShares: shares)
+        #expect(everything.holdsEverything)
+    }
+
+    @Test(arguments: [[0.5], [1, 0], [1, 1.5], [1, .nan], [1, 1, 1]])
+    func sharesThatMakeNoSenseAreRefused(shares: [Double]) throws {
+        let extent = ExpertExtent(fileIndex: 0, offset: 0, byteCount: 10)
+        let layout = try ExpertLayout(
+            layerCount: 1, expertsPerLayer: 2, partsPerExpert: 1, planesPerExpert: 2,
+            extents: [extent, extent, extent, extent], fileSizes: [10])
+        let error = #expect(throws: StreamingError.self) {
+            try ExpertStreamer.plan(
+                layout: layout, alignment: 512, activeExpertsPerToken: 1, cacheBytes: .max,
+                planeShares: shares)
+        }
+        #expect(error?.kind == .invalidLayout)
     }
 
     @Test func aCacheBelowTheFloorIsRefusedWithTheSizeThatWouldDo() throws {
@@ -143,6 +181,44 @@ private func layout(_ sizes: [Int], experts: Int) throws -> ExpertLayout {
         #expect(error?.kind == .invalidLayout)
     }
 
+    @Test func planesThatMakeNoSenseAreRefusedByName() {
+        func failure(
+            planes: Int, nested: Bool = true, sizes: [Int], offsets: [UInt64] = [0, 40, 20, 60],
+            checksums: [UInt32] = []
+        ) -> String? {
+            do throws(StreamingError) {
+                _ = try ExpertLayout(
+                    layerCount: 1, expertsPerLayer: 1, partsPerExpert: 2, planesPerExpert: planes,
+                    nested: nested,
+                    extents: zip(offsets, sizes).map {
+                        ExpertExtent(fileIndex: 0, offset: $0, byteCount: $1)
+                    }, checksums: checksums, fileSizes: [100])
+                return nil
+            } catch {
+                return error.description
+            }
+        }
+        #expect(failure(planes: 2, sizes: [10, 10, 10, 10]) == nil)
+        #expect(failure(planes: 2, sizes: [10, 10, 0, 10]) == nil)
+        #expect(failure(planes: 2, sizes: [10, 10, 0, 0]) == nil)
+        #expect(failure(planes: 2, sizes: [10, 10, 10, 10], checksums: [1, 2]) == nil)
+        #expect(
+            failure(planes: 2, sizes: [0, 0, 10, 10])
+                == "expert 0 of layer 0, plane 0, part 0: the first plane is empty")
+        #expect(
+            failure(planes: 2, nested: false, sizes: [10, 10, 0, 10])?.hasPrefix(
+                "expert 0 of layer 0, plane 1, part 0: 0 bytes") == true)
+        #expect(failure(planes: 5, sizes: [10, 10]) != nil)
+        #expect(failure(planes: 1, nested: false, sizes: [10, 10]) != nil)
+        #expect(failure(planes: 2, sizes: [10, 10, 10]) != nil)
+        #expect(failure(planes: 2, sizes: [10, 10, 10, 10], checksums: [1]) != nil)
+        #expect(
+            failure(
+                planes: 2, sizes: [10, 10, 10, 10], offsets: [0, 40, 60, 20], checksums: [1, 2]
+            )?.hasPrefix("expert 0 of layer 0, plane 1, part 1: lies at offset 20, not behind")
+                == true)
+    }
+
     @Test func partsThatTouchAreReadAsOneRange() throws {
         func extent(_ offset: UInt64, _ count: Int, file: Int = 0) -> ExpertExtent {
             ExpertExtent(fileIndex: file, offset: offset, byteCount: count)
@@ -156,9 +232,11 @@ private func layout(_ sizes: [Int], experts: Int) throws -> ExpertLayout {
             ],
             fileSizes: [50_000, 50_000])
         var ranges: [AlignedRange] = []
-        while (ranges.last?.nextPart ?? 0) < 5 {
-            ranges.append(
-                layout.range(expertIndex: 0, part: ranges.last?.nextPart ?? 0, alignment: 512))
+        while let range = layout.range(
+            planeIndex: 0, part: ranges.last?.nextPart ?? 0, alignment: 512)
+        {
+            ranges.append(range)
+            if range.nextPart == 5 { break }
         }
         #expect(ranges.map(\.start) == [0, 39_936, 0])
         #expect(ranges.map(\.end) == [2560, 40_448, 512])

@@ -1,3 +1,4 @@
+import CHost
 import ExpertStreaming
 import Glibc
 
@@ -70,12 +71,50 @@ final class TemporaryFile {
         try layout(layers: layers, experts: experts, parts: parts) { _, _ in bytes }
     }
 
+    /// Records as packages have them: layer after layer, expert after expert, plane after plane, each
+    /// plane on a multiple of 4096 and its parts on multiples of 64.
+    func records(
+        layers: Int, experts: Int, parts: Int, planes: Int, nested: Bool = true,
+        checksums: Bool = false, bytes: (_ layer: Int, _ plane: Int, _ part: Int) -> Int
+    ) throws -> ExpertLayout {
+        var extents: [ExpertExtent] = []
+        var sums: [UInt32] = []
+        var end = 0
+        for layer in 0..<layers {
+            for _ in 0..<experts {
+                for plane in 0..<planes {
+                    end = (end + 4095) / 4096 * 4096
+                    let first = end
+                    var last = end
+                    for part in 0..<parts {
+                        end = (end + 63) / 64 * 64
+                        let count = bytes(layer, plane, part)
+                        extents.append(
+                            ExpertExtent(fileIndex: 0, offset: UInt64(end), byteCount: count))
+                        end += count
+                        if count > 0 { last = end }
+                    }
+                    sums.append(
+                        unsafe self.bytes.withUnsafeBytes {
+                            unsafe host_crc32c_portable(0, $0.baseAddress! + first, last - first)
+                        })
+                }
+            }
+        }
+        return try ExpertLayout(
+            layerCount: layers, expertsPerLayer: experts, partsPerExpert: parts,
+            planesPerExpert: planes, nested: nested, extents: extents,
+            checksums: checksums ? sums : [], fileSizes: [UInt64(self.bytes.count)])
+    }
+
     /// Whether memory holds the bytes of a part.
     func matches(
-        _ address: UnsafeRawPointer, _ layout: ExpertLayout, layer: Int, expert: Int, part: Int
+        _ address: UnsafeRawPointer, _ layout: ExpertLayout, layer: Int, expert: Int,
+        plane: Int = 0, part: Int
     ) -> Bool {
-        let extent = layout.extents[
-            (layer * layout.expertsPerLayer + expert) * layout.partsPerExpert + part]
+        let planeIndex =
+            (layer * layout.expertsPerLayer + expert) * layout.planesPerExpert + plane
+        let extent = layout.extents[planeIndex * layout.partsPerExpert + part]
         return unsafe bytes.withUnsafeBytes {
             unsafe memcmp($0.baseAddress! + Int(extent.offset), address, extent.byteCount) == 0
         }

@@ -91,6 +91,14 @@ size_t host_page_bytes(void);
 void *host_map_memory(size_t bytes, int huge, int *error);
 void host_unmap_memory(void *base, size_t bytes);
 
+// As the above, but only reserves addresses, on a 2 MiB boundary: what is to be used is asked for with
+// host_prefer_huge_pages and host_populate_memory.
+void *host_reserve_memory(size_t bytes, int *error);
+// Asks for huge pages in a range that starts on a 2 MiB boundary, and in no byte behind it.
+void host_prefer_huge_pages(void *base, size_t bytes);
+// Gives the pages of a range back to the kernel at once; the addresses stay reserved. Returns 0 or an errno value.
+int host_give_back_memory(void *base, size_t bytes);
+
 // Places memory on the NUMA node of the calling thread. Returns the node, or -1 if there is only one (or no
 // NUMA support): then nothing is done.
 int host_bind_to_local_node(void *base, size_t bytes);

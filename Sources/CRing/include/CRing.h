@@ -30,19 +30,19 @@ const char *ring_setup_name(const ring *);
 // the plain descriptors with every read: not an error. Returns 0 or ENOMEM.
 int ring_set_files(ring *, const int32_t *descriptors, uint32_t count);
 
-// Registers memory that reads may go to with less work per read. Call at most once. Each length
-// must be at most 1 GiB. Returns 0, or an errno value (ENOMEM: RLIMIT_MEMLOCK) and the ring works
-// without.
+// Registers chunks of memory that reads may go to with less work per read, in the place of those
+// registered before. A chunk of length 0 is left out; none may be longer than 1 GiB. No read may be
+// in flight. Returns 0, or an errno value (ENOMEM: RLIMIT_MEMLOCK) and the ring works without.
 int ring_set_buffers(ring *, void *const *bases, const uint64_t *lengths, uint32_t count);
 
 // Limits the kernel threads that serve reads which would block (buffered reads). Best effort.
 void ring_limit_workers(ring *, uint32_t count);
 
-// Queues a read, without a system call. `buffer` is the index of a registered buffer that holds all
-// of `into`, or -1. `deferred` hands the read to a kernel thread at once, so that a read through
+// Queues a read, without a system call. `chunk` is the index of the chunk that holds all of `into`, or
+// -1. `deferred` hands the read to a kernel thread at once, so that a read through
 // the page cache cannot block the leader. Returns 1, or 0 if the ring has no room until the next
 // submit.
-int ring_push_read(ring *, uint32_t file, int32_t buffer, void *into, uint32_t length,
+int ring_push_read(ring *, uint32_t file, int32_t chunk, void *into, uint32_t length,
                    uint64_t offset, uint64_t tag, int deferred);
 
 // Submits what was pushed (the kernel is entered once) and waits until `wait` completions are
