@@ -21,7 +21,7 @@ struct ExpertCache: ~Copyable {
     private var next: FlatArray<Int32>
     private var previous: FlatArray<Int32>
     /// Experts that had to leave.
-    private(set) var evictions: UInt64 = 0
+    var evictions: UInt64 = 0
 
     init(plan: StreamingPlan, layerCount: Int, expertsPerLayer: Int) {
         self.expertsPerLayer = expertsPerLayer

@@ -20,6 +20,9 @@ public struct EngineOptions: Sendable {
     public var chunk = EngineOptions.defaultChunk
     /// Rows of logits computed together; 1 unless every position's logits are wanted.
     public var headRows = 1
+    /// Gives memory back while the machine or the control group runs short of it, and takes it
+    /// again when that is over.
+    public var reactsToPressure = false
     /// Kernels to use, as `InstructionSet.available` names them; nil takes the best.
     public var instructionSet: String?
 

@@ -13,6 +13,9 @@ public struct EngineStatistics: Sendable, Equatable {
     public var headNanoseconds: UInt64 = 0
     /// Experts computed, once per layer and chunk, by the planes used of them.
     public var experts = PlaneCounts()
+    /// Times the cache gave memory back, and took some again, because memory was short.
+    public var pressureShrinks: UInt64 = 0
+    public var pressureGrowths: UInt64 = 0
     public var streaming = ExpertStreamerStatistics()
 
     public init() {}
@@ -34,6 +37,8 @@ public struct EngineStatistics: Sendable, Equatable {
         difference.expertNanoseconds = later.expertNanoseconds - earlier.expertNanoseconds
         difference.headNanoseconds = later.headNanoseconds - earlier.headNanoseconds
         difference.experts = later.experts - earlier.experts
+        difference.pressureShrinks = later.pressureShrinks - earlier.pressureShrinks
+        difference.pressureGrowths = later.pressureGrowths - earlier.pressureGrowths
         difference.streaming = later.streaming - earlier.streaming
         return difference
     }
