@@ -16,7 +16,8 @@ internal import Quantization
 /// nothing but a disk error.
 @safe public struct Engine: ~Copyable {
     public let model: ModelDescription
-    public let plan: MemoryPlan
+    /// What the engine may take. The cache may hold less for a while: see `cacheBytes`.
+    public private(set) var plan: MemoryPlan
     /// Name of the kernels in use.
     public let instructionSet: String
     public let arithmetic: Arithmetic
@@ -39,6 +40,8 @@ internal import Quantization
     /// overwrites the original.
     var rawLogits: [Float]
     private var observer: ((LayerObservation) -> Void)?
+    var pressure: MemoryPressure?
+    private var pressureResponse = PressureResponse()
     /// The recorded routing that is forced; `EngineState` points into it.
     private var replayed: FlatRouting?
 
@@ -116,6 +119,7 @@ internal import Quantization
             options.missPolicy.comparesLogits
             ? [Float](repeating: 0, count: plan.chunk * model.expertCount) : []
         self.streamer = streamer
+        pressure = options.reactsToPressure ? MemoryPressure() : nil
         unsafe self.scratch = scratch
         unsafe self.keyValues = keyValues
         unsafe self.state = state
@@ -158,11 +162,11 @@ internal import Quantization
         self.observer = observer
     }
 
-    /// Takes the experts and gate weights of every token from now on from a recording instead of the
-    /// router, token after token in the order of computation and again from its start after its end;
-    /// nil ends it. The router is still computed, so a token costs what it always does, and memory
-    /// for a copy of the recording is taken on top of the plan: for measuring with the routing of
-    /// another model.
+    /// Takes the experts and gate weights of every token from now on from a recording instead of
+    /// the router, token after token in the order of computation and again from its start after its
+    /// end; nil ends it. The router is still computed, so a token costs what it always does, and
+    /// memory for a copy of the recording is taken on top of the plan: for measuring with the
+    /// routing of another model.
     ///
     /// - Throws: `EngineError` unless layers, experts and experts per token are this model's.
     public mutating func forceRouting(_ replay: RoutingReplay?) throws(EngineError) {
@@ -187,6 +191,7 @@ internal import Quantization
     ) throws(StreamingError) {
         precondition(position + ids.count <= contextCapacity, "positions past the context")
         precondition(sequence >= 0 && sequence < sequenceCapacity, "no sequence \(sequence)")
+        respondToPressure()
         beginSequence(at: position)
         if position == 0 { promptUse?.begin() }
         var first = 0
@@ -205,6 +210,7 @@ internal import Quantization
         _ id: Int32, at position: Int, sequence: Int = 0
     ) throws(StreamingError) {
         load(DecodeStep(sequence: sequence, id: id, position: position), at: 0)
+        respondToPressure()
         beginSequence(at: position)
         try chunk(1, decodes: true)
         head(of: 0, rows: 1)
@@ -226,6 +232,7 @@ internal import Quantization
             }
             load(steps[index], at: index)
         }
+        respondToPressure()
         try chunk(steps.count, decodes: true)
         head(of: 0, rows: steps.count)
     }
@@ -268,11 +275,51 @@ internal import Quantization
         }
     }
 
+    /// Memory for expert slots now.
+    public var cacheBytes: Int { streamer.plan.arenaBytes }
+
+    /// Gives the engine another budget, between two tokens: the expert cache grows or shrinks, and
+    /// everything else stays.
+    ///
+    /// - Throws: `EngineError` naming the shortfall when what is needed at least does not fit,
+    ///   `StreamingError` when the system has no memory to grow into; then nothing has changed.
+    public mutating func resize(memoryBytes: Int) throws {
+        let resized = try plan.resized(memoryBytes: memoryBytes)
+        try streamer.resize(cacheBytes: resized.streaming.arenaBytes)
+        plan = resized
+    }
+
+    /// Gives back all of the expert cache that is not needed to compute a token: for idle times.
+    public mutating func releaseCache() throws(StreamingError) {
+        try streamer.resize(cacheBytes: plan.streaming.needs.floorBytes)
+    }
+
+    /// Makes the expert cache as large again as planned, after `releaseCache`.
+    public mutating func restoreCache() throws(StreamingError) {
+        try streamer.resize(cacheBytes: plan.streaming.arenaBytes)
+    }
+
+    /// Resizes the cache where `reactsToPressure` was asked for and it is time to. Memory that
+    /// cannot be had is done without.
+    private mutating func respondToPressure() {
+        guard let level = pressure?.check() else { return }
+        let decision = pressureResponse.decide(
+            level, now: host_nanoseconds(), cacheBytes: cacheBytes,
+            floorBytes: plan.streaming.needs.floorBytes, plannedBytes: plan.streaming.arenaBytes)
+        switch decision {
+        case .stay: break
+        case .shrink(let bytes):
+            if (try? streamer.resize(cacheBytes: bytes)) != nil { times.pressureShrinks += 1 }
+        case .grow(let bytes):
+            if (try? streamer.resize(cacheBytes: bytes)) != nil { times.pressureGrowths += 1 }
+        }
+    }
+
     /// Reads experts into the cache, layer by layer, until it is full.
     ///
     /// - Parameter progress: Called with the share done, 0 ... 1.
     public mutating func preload(progress: (Double) -> Void) throws(StreamingError) {
-        let share = Double(plan.streaming.slotCount) / Double(model.layerCount * model.expertCount)
+        let share = Double(streamer.plan.slotCount) / Double(model.layerCount * model.expertCount)
         let perLayer = Int(Double(model.expertCount) * share)
         let experts = unsafe state.pointee.distinct
         for layer in 0..<model.layerCount {

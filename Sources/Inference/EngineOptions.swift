@@ -30,6 +30,9 @@ public struct EngineOptions: Sendable {
     public var prefetchRanks = 0
     /// What fills the cache between the prompt and the first token.
     public var warmUp = WarmUp.none
+    /// Gives memory back while the machine or the control group runs short of it, and takes it
+    /// again when that is over.
+    public var reactsToPressure = false
     /// Kernels to use, as `InstructionSet.available` names them; nil takes the best.
     public var instructionSet: String?
 

@@ -19,6 +19,9 @@ public struct EngineStatistics: Sendable, Equatable {
     public var misses = MissAccounting()
     /// How good the guesses were.
     public var prediction = PredictionStatistics()
+    /// Times the cache gave memory back, and took some again, because memory was short.
+    public var pressureShrinks: UInt64 = 0
+    public var pressureGrowths: UInt64 = 0
     public var streaming = ExpertStreamerStatistics()
 
     public init() {}
@@ -44,6 +47,8 @@ public struct EngineStatistics: Sendable, Equatable {
             later.predictionNanoseconds - earlier.predictionNanoseconds
         difference.misses = later.misses - earlier.misses
         difference.prediction = later.prediction - earlier.prediction
+        difference.pressureShrinks = later.pressureShrinks - earlier.pressureShrinks
+        difference.pressureGrowths = later.pressureGrowths - earlier.pressureGrowths
         difference.streaming = later.streaming - earlier.streaming
         return difference
     }

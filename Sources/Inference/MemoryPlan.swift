@@ -12,8 +12,8 @@ internal import ModelFormats
 /// refused; the expert cache never takes more than the budget leaves.
 public struct MemoryPlan: Sendable {
     /// The ceiling, and where it comes from.
-    public let budgetBytes: Int
-    public let budgetSource: String
+    public private(set) var budgetBytes: Int
+    public private(set) var budgetSource: String
     /// Weights that every token needs.
     public let residentBytes: Int
     public let keyValueBytes: Int
@@ -25,7 +25,7 @@ public struct MemoryPlan: Sendable {
     /// resident part.
     public let processBytes: Int
     /// The expert cache.
-    public let streaming: StreamingPlan
+    public private(set) var streaming: StreamingPlan
     /// Positions of the key-value cache.
     public let context: Int
     /// Sequences that the key-value cache holds, each with `context` positions.
@@ -43,6 +43,8 @@ public struct MemoryPlan: Sendable {
     let layout: ExpertLayout
     let scratch: ScratchLayout
     private let policyWarnings: [String]
+    private let activeExpertsPerToken: Int
+    private let askedCache: CacheSize
 
     /// Plans `model` under `options`; allocates nothing that lasts.
     ///
@@ -128,16 +130,11 @@ public struct MemoryPlan: Sendable {
                     + "give --memory \(ByteSize(bytes: floorBytes).enoughMegabytes), or lower --ctx"
             )
         }
-        let left = budgetBytes - fixedBytes
+        activeExpertsPerToken = model.expertsPerToken
+        askedCache = options.cache
         guard let asked = options.cache.bytes(for: needs) else {
-            // The tables grow with the slots, so what is left for slots is found by trying.
-            var cacheBytes = min(left, needs.fullBytes)
-            var trial = try plan(cacheBytes)
-            while trial.totalBytes > left, cacheBytes > needs.floorBytes {
-                cacheBytes = max(needs.floorBytes, cacheBytes - (trial.totalBytes - left))
-                trial = try plan(cacheBytes)
-            }
-            streaming = trial
+            streaming = try MemoryPlan.largest(
+                needs.fullBytes, within: budgetBytes - fixedBytes, needs: needs, plan: plan)
             return
         }
         if asked < needs.floorBytes, case .bytes = options.cache {
@@ -155,6 +152,49 @@ public struct MemoryPlan: Sendable {
                     + "\(ByteSize(bytes: total - budgetBytes)) short; give --memory "
                     + "\(ByteSize(bytes: total).enoughMegabytes), or --cache auto")
         }
+    }
+
+    /// The largest cache of at most `wanted` bytes that takes at most `left` with its tables.
+    private static func largest(
+        _ wanted: Int, within left: Int, needs: CacheNeeds,
+        plan: (Int) throws(StreamingError) -> StreamingPlan
+    ) throws(StreamingError) -> StreamingPlan {
+        // The tables grow with the slots, so what is left for slots is found by trying.
+        var cacheBytes = max(needs.floorBytes, min(wanted, left))
+        var trial = try plan(cacheBytes)
+        while trial.totalBytes > left, cacheBytes > needs.floorBytes {
+            cacheBytes = max(needs.floorBytes, cacheBytes - (trial.totalBytes - left))
+            trial = try plan(cacheBytes)
+        }
+        return trial
+    }
+
+    /// This plan under another budget: everything but the expert cache stays. The cache is what was
+    /// asked for first, or as much of it as the budget leaves.
+    ///
+    /// - Throws: `EngineError` naming the shortfall if the floor does not fit.
+    func resized(memoryBytes: Int) throws -> MemoryPlan {
+        let memoryBytes = max(0, memoryBytes)
+        guard memoryBytes >= floorBytes else {
+            throw EngineError(
+                "memory cannot be resized to \(ByteSize(bytes: memoryBytes)): with a context of "
+                    + "\(context) at least \(ByteSize(bytes: floorBytes).enoughMegabytes) are needed, "
+                    + "\(ByteSize(bytes: floorBytes - memoryBytes)) more; the budget stays at "
+                    + "\(ByteSize(bytes: budgetBytes))")
+        }
+        let needs = streaming.needs
+        var plan = self
+        plan.budgetBytes = memoryBytes
+        plan.budgetSource = "the new budget"
+        plan.streaming = try MemoryPlan.largest(
+            min(askedCache.bytes(for: needs) ?? .max, needs.fullBytes),
+            within: memoryBytes - fixedBytes, needs: needs
+        ) { cacheBytes throws(StreamingError) in
+            try ExpertStreamer.plan(
+                layout: layout, alignment: streaming.alignment,
+                activeExpertsPerToken: activeExpertsPerToken, cacheBytes: cacheBytes)
+        }
+        return plan
     }
 
     /// What the user should know before it runs: each one line.

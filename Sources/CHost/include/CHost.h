@@ -112,6 +112,12 @@ int host_lock_memory(void *base, size_t bytes);
 // RLIMIT_MEMLOCK in bytes; UINT64_MAX for no limit.
 uint64_t host_memory_lock_limit(void);
 
+// Asks a pressure file (/proc/pressure/memory, a control group's memory.pressure) to mark the descriptor whenever
+// `trigger` holds: "some 300000 2000000" for 300 ms of waiting in 2 s. Returns it or a negative errno value.
+int host_open_trigger(const char *path, const char *trigger);
+// 1 if the trigger has held since it was asked last, 0 if not, a negative errno value if the group is gone.
+int host_trigger_fired(int descriptor);
+
 // Checksums ----------------------------------------------------------------------------------------
 
 // Continues a CRC-32C over more bytes; starts from 0. With the processor's instruction where it has one; the
