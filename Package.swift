@@ -39,7 +39,9 @@ let package = Package(
         .target(name: "CRing", dependencies: ["CLibURing"]),
         .target(name: "CHost", dependencies: ["CLibNUMA", "CLibZstd"]),
 
-        .target(name: "ModelFormats", dependencies: ["CHost"], swiftSettings: swiftSettings),
+        .target(
+            name: "ModelFormats", dependencies: ["CHost"], exclude: ["PACKAGE.md"],
+            swiftSettings: swiftSettings),
         .target(
             name: "Quantization", dependencies: ["CKernels", "ModelFormats"],
             swiftSettings: swiftSettings),
@@ -51,6 +53,12 @@ let package = Package(
             dependencies: ["CHost", "CKernels", "ExpertStreaming", "ModelFormats", "Quantization"],
             swiftSettings: swiftSettings),
         .target(
+            name: "Packing",
+            dependencies: [
+                "CHost", "ExpertStreaming", "Inference", "ModelFormats", "Quantization",
+            ],
+            swiftSettings: swiftSettings),
+        .target(
             name: "Generation", dependencies: ["Inference", "Tokenization"],
             swiftSettings: swiftSettings),
         .target(
@@ -60,8 +68,8 @@ let package = Package(
         .executableTarget(
             name: "sluice",
             dependencies: [
-                "CHost", "ExpertStreaming", "Generation", "Inference", "ModelFormats", "Profiling",
-                "Tokenization",
+                "CHost", "ExpertStreaming", "Generation", "Inference", "ModelFormats", "Packing",
+                "Profiling", "Quantization", "Tokenization",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: swiftSettings),
@@ -87,6 +95,11 @@ let package = Package(
                 "Quantization",
             ],
             swiftSettings: swiftSettings),
+        .testTarget(
+            name: "PackingTests",
+            dependencies: [
+                "ExpertStreaming", "Inference", "ModelFormats", "Packing", "Quantization",
+            ], swiftSettings: swiftSettings),
         .testTarget(
             name: "GenerationTests",
             dependencies: [

@@ -12,7 +12,6 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
-#include <zstd.h>
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -92,8 +91,6 @@ uint64_t host_memory_lock_limit(void) {
     if (getrlimit(RLIMIT_MEMLOCK, &limit)) return 0;
     return limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : (uint64_t)limit.rlim_cur;
 }
-
-const char *host_zstd_version(void) { return ZSTD_versionString(); }
 
 const char *host_numa_version(void) {
     static char version[32];

@@ -1,14 +1,15 @@
 import ModelFormats
+import Quantization
 
 /// Fetches keys and tensors for `ModelDescription`, checks their ranges and shapes, and remembers
 /// which tensors found a role: one that did not (a bias, an extra head) would make the answers
 /// wrong, unseen.
 struct DescriptionReader {
-    let file: GGUFFile
+    let file: ModelFile
     var prefix = ""
     private var used: Set<String> = []
 
-    init(file: GGUFFile) { self.file = file }
+    init(file: ModelFile) { self.file = file }
 
     /// The integer `PREFIX.key` within `range`; `default` where it is absent.
     func count(
@@ -55,8 +56,13 @@ struct DescriptionReader {
 
     /// Gate, up and down matrices of the experts of `block`.
     mutating func experts(
-        block: String, embeddingLength: Int, expertCount: Int, expertWidth: Int?
+        layer: Int, block: String, embeddingLength: Int, expertCount: Int, expertWidth: Int?
     ) throws(ModelFileError) -> [ModelDescription.ExpertPart] {
+        if let package = file.package {
+            return try experts(
+                of: package, layer: layer, embeddingLength: embeddingLength,
+                expertCount: expertCount, expertWidth: expertWidth)
+        }
         var parts: [ModelDescription.ExpertPart] = []
         var width = expertWidth
         for role in ["gate", "up", "down"] {
@@ -100,6 +106,68 @@ struct DescriptionReader {
                     format: tensors[0].format, rows: tensors[0].shape[1],
                     columns: tensors[0].shape[0],
                     tensors: tensors))
+        }
+        return parts
+    }
+
+    /// The matrices of the experts of a package's layer `layer`, all their planes being as large as
+    /// their widths ask for.
+    private func experts(
+        of package: Package, layer: Int, embeddingLength: Int, expertCount: Int, expertWidth: Int?
+    ) throws(ModelFileError) -> [ModelDescription.ExpertPart] {
+        func failure(_ message: String) -> ModelFileError {
+            ModelFileError(
+                path: package.path, field: "manifest layers[\(layer)]", message: message)
+        }
+        guard layer < package.layerCount, package.manifest.layers[layer].block == layer else {
+            throw failure("missing; layers without experts are not supported")
+        }
+        guard package.expertCount == expertCount else {
+            throw failure("\(package.expertCount) experts, but \(expertCount) in the metadata")
+        }
+        let shape = package.manifest.layers[layer]
+        let width = expertWidth ?? shape.parts[0].rows
+        var parts: [ModelDescription.ExpertPart] = []
+        for (index, part) in shape.parts.enumerated() {
+            let (rows, columns) =
+                part.role == "down" ? (embeddingLength, width) : (width, embeddingLength)
+            guard part.rows == rows, part.columns == columns else {
+                throw failure(
+                    "\(part.role) has \(part.rows) rows of \(part.columns), expected \(rows) of \(columns)"
+                )
+            }
+            // The package's reader knows every format that it lets through.
+            func known(_ name: String) -> BlockFormat? {
+                BlockFormat.allCases.first { $0.name == name }
+            }
+            guard let format = known(part.format) else {
+                throw failure("\(part.role) is stored as '\(part.format)', which is not supported")
+            }
+            var nested: NestedFormat?
+            if let bits = part.bits {
+                nested = PlaneWidths(package.manifest.planes).flatMap {
+                    NestedFormat(format: format, widths: $0)
+                }
+                guard let nested, nested.bits == bits else {
+                    throw failure(
+                        "\(part.role) in \(format.name) has planes of \(bits) bits, which '\(package.manifest.planes)' "
+                            + "does not make of it")
+                }
+                for (plane, stored) in shape.planes.enumerated() {
+                    let expected =
+                        plane < bits.count
+                        ? nested.partBytes(plane, rows: rows, columns: columns) : 0
+                    guard stored.parts[index].bytes == expected else {
+                        throw failure(
+                            "\(part.role) has \(stored.parts[index].bytes) bytes in plane \(plane), "
+                                + "expected \(expected)")
+                    }
+                }
+            }
+            parts.append(
+                .init(
+                    format: format, rows: rows, columns: columns, tensors: [], nested: nested,
+                    lowFormat: part.lowFormat.flatMap(known)))
         }
         return parts
     }

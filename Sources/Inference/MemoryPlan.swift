@@ -85,7 +85,7 @@ public struct MemoryPlan: Sendable {
             model: model, arithmetic: options.arithmetic, chunk: chunk,
             headRows: headRows, context: context, workers: threads,
             layersAhead: options.predictor.layersAhead,
-            sequences: sequences)
+            sequenceCount: sequences)
 
         residentBytes = ResidentWeights.byteCount(of: model)
         scratchBytes = scratch.byteCount
@@ -237,17 +237,22 @@ public struct MemoryPlan: Sendable {
 
 extension ExpertLayout {
     /// The experts of `model`: for each layer and expert its gate, up and down matrices.
-    init(model: ModelDescription) throws(StreamingError) {
+    init(model: ModelDescription) throws {
+        guard model.planesPerExpert == 1 else {
+            throw EngineError(
+                "\(model.file.paths[0]): its experts are cut into \(model.planesPerExpert) planes; only "
+                    + "packages made with --planes none can be run")
+        }
         var extents: [ExpertExtent] = []
         extents.reserveCapacity(model.layerCount * model.expertCount * 3)
-        for layer in model.layers {
+        for layer in 0..<model.layerCount {
             for expert in 0..<model.expertCount {
-                for part in layer.parts {
-                    let place = part.place(of: expert)
+                for part in 0..<3 {
+                    let extent = model.extent(layer: layer, expert: expert, plane: 0, part: part)
                     extents.append(
                         ExpertExtent(
-                            fileIndex: place.fileIndex, offset: place.offset,
-                            byteCount: part.byteCount))
+                            fileIndex: extent.fileIndex, offset: extent.offset,
+                            byteCount: extent.byteCount))
                 }
             }
         }

@@ -5,7 +5,7 @@ public import Quantization
 /// that fills it. Anything that could make the engine trap or answer wrongly later is refused here,
 /// with the file, the key or tensor, and the place named.
 public struct ModelDescription: Sendable {
-    public let file: GGUFFile
+    public let file: ModelFile
     public let architecture: Architecture
     /// `general.name`, or the architecture's name where the file gives none.
     public let name: String
@@ -66,15 +66,19 @@ public struct ModelDescription: Sendable {
         public let format: BlockFormat
         public let rows: Int
         public let columns: Int
-        /// One tensor holding all experts, or one per expert.
+        /// One tensor holding all experts, or one per expert; none in a package, whose planes are
+        /// no tensors.
         public let tensors: [GGUFTensor]
         /// How it is cut into planes; nil where it lies in its format as it is.
         public var nested: NestedFormat?
+        /// The format of the coarser version in plane 0, where planes do not nest and plane 1 is the
+        /// whole; nil elsewhere.
+        public var lowFormat: BlockFormat?
 
         /// Bytes of one expert's matrix.
         public var byteCount: Int { format.byteCount(elements: columns) * rows }
 
-        /// File and offset of expert `index`'s matrix.
+        /// File and offset of expert `index`'s matrix, where files hold it as it is.
         func place(of index: Int) -> (fileIndex: Int, offset: UInt64) {
             tensors.count == 1
                 ? (tensors[0].fileIndex, tensors[0].fileOffset + UInt64(index * byteCount))
@@ -88,6 +92,33 @@ public struct ModelDescription: Sendable {
             + layers.flatMap(\.resident)
     }
 
+    /// Planes of every expert, most significant first; 1 where weights are not cut into planes.
+    public var planesPerExpert: Int { file.package?.planesPerExpert ?? 1 }
+
+    /// Whether a prefix of an expert's planes is a coarser version of it, to which the others add; if
+    /// not, plane 0 is a coarser version and plane 1 the whole.
+    public var planesNest: Bool { file.package?.manifest.nested ?? true }
+
+    /// Where part `part` (gate, up, down) of a plane of an expert lies; 0 bytes for a part that is not
+    /// in this plane.
+    public func extent(
+        layer: Int, expert: Int, plane: Int, part: Int
+    ) -> (fileIndex: Int, offset: UInt64, byteCount: Int) {
+        if let package = file.package {
+            let extent = package.extent(layer: layer, expert: expert, plane: plane, part: part)
+            return (0, extent.offset, extent.byteCount)
+        }
+        let matrix = layers[layer].parts[part]
+        let place = matrix.place(of: expert)
+        return (place.fileIndex, place.offset, matrix.byteCount)
+    }
+
+    /// CRC-32C of a plane of an expert, over its bytes from the first of its first part to the last of
+    /// its last part; nil where the file has none.
+    public func checksum(layer: Int, expert: Int, plane: Int) -> UInt32? {
+        file.package?.checksum(layer: layer, expert: expert, plane: plane)
+    }
+
     /// Bytes of one layer's experts, all of them.
     public func expertBytes(layer: Int) -> Int {
         layers[layer].parts.reduce(0) { $0 + $1.byteCount } * expertCount
@@ -98,11 +129,14 @@ public struct ModelDescription: Sendable {
         (0..<layerCount).reduce(0) { $0 + expertBytes(layer: $1) } / expertCount * expertsPerToken
     }
 
+    /// Reads the description of a GGUF file.
+    public init(file: GGUFFile) throws(ModelFileError) { try self.init(file: ModelFile(file)) }
+
     /// Reads the description of `file`.
     ///
     /// - Throws: `ModelFileError` where the file is not a Mixture-of-Experts model that Sluice can
     ///   compute.
-    public init(file: GGUFFile) throws(ModelFileError) {
+    public init(file: ModelFile) throws(ModelFileError) {
         var reader = DescriptionReader(file: file)
         let metadata = file.metadata
         guard let architectureName = try metadata.string("general.architecture") else {
@@ -213,7 +247,8 @@ public struct ModelDescription: Sendable {
                 case .wholeProjection: (queryWidth, keyWidth)
                 }
             let parts = try reader.experts(
-                block: block, embeddingLength: embeddingLength, expertCount: expertCount,
+                layer: index, block: block, embeddingLength: embeddingLength,
+                expertCount: expertCount,
                 expertWidth: expertWidth)
             expertWidth = parts[0].rows
             layers.append(

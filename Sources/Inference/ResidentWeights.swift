@@ -1,3 +1,4 @@
+internal import CHost
 internal import ExpertStreaming
 internal import ModelFormats
 
@@ -22,12 +23,13 @@ internal import ModelFormats
         var offsets: [String: Int] = [:]
         var next = 0
         var done = 0
+        var frames = FrameReader()
         do {
             for (index, path) in model.file.paths.enumerated() {
                 var reader = try FileReader(path: path)
                 for tensor in model.residentTensors where tensor.fileIndex == index {
-                    try unsafe reader.read(
-                        into: base + next, offset: tensor.fileOffset, byteCount: tensor.byteCount)
+                    try unsafe ResidentWeights.read(
+                        tensor, &reader, &frames, into: base + next)
                     offsets[tensor.name] = next
                     next += ResidentWeights.padded(tensor.byteCount)
                     done += tensor.byteCount
@@ -39,6 +41,28 @@ internal import ModelFormats
             throw error
         }
         self.offsets = offsets
+    }
+
+    /// Reads a tensor, and checks it where the file has its checksum.
+    private static func read(
+        _ tensor: GGUFTensor, _ reader: inout FileReader, _ frames: inout FrameReader,
+        into destination: UnsafeMutableRawPointer
+    ) throws {
+        var found: UInt32 = 0
+        if let storage = tensor.storage, !storage.frames.isEmpty {
+            found = unsafe try frames.read(tensor, storage.frames, &reader, into: destination)
+        } else {
+            try unsafe reader.read(
+                into: destination, offset: tensor.fileOffset, byteCount: tensor.byteCount)
+            guard tensor.storage != nil else { return }
+            found = unsafe host_crc32c(0, destination, tensor.byteCount)
+        }
+        guard let checksum = tensor.storage?.checksum, checksum != found else { return }
+        throw ModelFileError(
+            path: reader.path, field: "tensor \(tensor.name)", offset: tensor.fileOffset,
+            message:
+                "its checksum is not the stored one, so it is damaged; `sluice verify` finds all "
+                + "damage: fetch or pack the package again")
     }
 
     deinit { unsafe AnonymousMemory.free(base, byteCount) }

@@ -31,10 +31,10 @@ struct ScratchLayout: Sendable {
     let rowBufferLength: Int
 
     /// Buffers for chunks of `chunk` tokens, `headRows` rows of logits, `context` positions, and
-    /// guesses of the experts of one token of each of `sequences`, `layersAhead`.
+    /// guesses of the experts of one token of each of `sequenceCount` sequences, `layersAhead`.
     init(
         model: ModelDescription, arithmetic: Arithmetic, chunk: Int, headRows: Int, context: Int,
-        workers: Int, layersAhead: Int = 0, sequences: Int = 1
+        workers: Int, layersAhead: Int = 0, sequenceCount: Int = 1
     ) {
         let embedding = model.embeddingLength
         let queryWidth = model.headCount * model.headSize
@@ -83,7 +83,7 @@ struct ScratchLayout: Sendable {
         gateRows = take(pairs * model.expertWidth * 4)
         expertHidden = rows(pairs, model.expertWidth, hiddenKinds)
         expertOutput = take(pairs * embedding * 4)
-        guessedLogits = take(layersAhead * sequences * model.expertCount * 4)
+        guessedLogits = take(layersAhead * sequenceCount * model.expertCount * 4)
         prefetched = take(model.expertCount * 4)
         lateInput = rows(1, embedding, normedKinds)
         logits = take(headRows * model.vocabularyCount * 4)

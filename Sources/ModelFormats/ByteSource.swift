@@ -3,6 +3,7 @@
 // Files are read, never mapped: a mapped file that somebody truncates kills the process (SIGBUS), a read
 // one ends in an error.
 
+internal import CHost
 import Glibc
 
 /// A run of bytes of known length that can be read at any offset.
@@ -13,6 +14,12 @@ protocol ByteSource {
     var size: Int { get }
     /// Fills `buffer` from `offset` on; the caller has checked that the range lies inside `size`.
     func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(ModelFileError)
+    /// Says that a range will not be read again soon.
+    func forget(from offset: Int, byteCount: Int)
+}
+
+extension ByteSource {
+    func forget(from offset: Int, byteCount: Int) {}
 }
 
 /// A regular file opened for reading; closed when the last reference goes.
@@ -88,6 +95,10 @@ final class FileSource: ByteSource {
             done += count
         }
         bytesRead = max(bytesRead, offset + done)
+    }
+
+    func forget(from offset: Int, byteCount: Int) {
+        host_drop_cached(descriptor, UInt64(offset), UInt64(byteCount))
     }
 }
 

@@ -27,6 +27,17 @@ public struct GGUFMetadata: Sendable {
         self.entries = entries
     }
 
+    /// The keys and values as the file holds them, one after the other.
+    var encoded: ArraySlice<UInt8> {
+        guard let first = keys.first, let last = keys.last, let start = entries[first],
+            let end = entries[last]
+        else { return [] }
+        // Before a value stand its key, with a length of 8 bytes, and the 4 bytes of its type.
+        return header[
+            (start.offset - 12 - first.utf8.count)..<(end.offset
+                + header.byteCount(at: end.offset, type: end.type))]
+    }
+
     /// The value of `key`, nil when absent.
     public subscript(key: String) -> GGUFValue? {
         guard let entry = entries[key] else { return nil }

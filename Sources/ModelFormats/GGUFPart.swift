@@ -29,11 +29,7 @@ struct GGUFPart {
             &cursor, "metadata key count", limit: GGUFLimits.keys,
             smallest: GGUFLimits.smallestEntry)
 
-        var keys: [String] = []
-        var entries: [String: GGUFMetadata.Entry] = [:]
-        for index in 0..<keyCount {
-            try Self.takeEntry(&cursor, index: index, keys: &keys, entries: &entries)
-        }
+        let (keys, entries) = try Self.takeEntries(&cursor, count: keyCount)
         var descriptions: [GGUFTensorDescription] = []
         for index in 0..<tensorCount {
             descriptions.append(try GGUFTensorDescription(&cursor, index: index))
@@ -76,7 +72,19 @@ struct GGUFPart {
                 + (version == 1 ? "; convert the model again with a current converter" : ""))
     }
 
-    private static func takeCount(
+    /// Takes `count` keys with their values.
+    static func takeEntries(
+        _ cursor: inout GGUFCursor, count: UInt64
+    ) throws(ModelFileError) -> (keys: [String], entries: [String: GGUFMetadata.Entry]) {
+        var keys: [String] = []
+        var entries: [String: GGUFMetadata.Entry] = [:]
+        for index in 0..<count {
+            try takeEntry(&cursor, index: index, keys: &keys, entries: &entries)
+        }
+        return (keys, entries)
+    }
+
+    static func takeCount(
         _ cursor: inout GGUFCursor, _ field: String, limit: UInt64, smallest: UInt64
     ) throws(ModelFileError) -> UInt64 {
         let start = cursor.position

@@ -1,4 +1,4 @@
-/// A tensor of a GGUF file: what it is and where its bytes lie. The range is inside the file.
+/// A tensor of a model's files: what it is and where its bytes lie. The range is inside the file.
 public struct GGUFTensor: Sendable {
     /// Its name, unique in the model, as in `blk.0.attn_q.weight`.
     public let name: String
@@ -7,7 +7,7 @@ public struct GGUFTensor: Sendable {
     public let shape: [Int]
     /// How its elements are stored. Rows are whole blocks.
     public let format: BlockFormat
-    /// Which of the model's files holds it, an index into `GGUFFile.paths`.
+    /// Which of the model's files holds it, an index into `ModelFile.paths`.
     public let fileIndex: Int
     /// Its first byte, counted from the start of that file.
     public let fileOffset: UInt64
@@ -15,6 +15,8 @@ public struct GGUFTensor: Sendable {
     public let byteCount: Int
     /// Elements of it all.
     public let elementCount: Int
+    /// How a package keeps its bytes; nil where they lie in the file as they are, unchecked.
+    public internal(set) var storage: TensorStorage?
 }
 
 /// The names under which ggml knows the numbers of tensor types, for refusing those we cannot read.

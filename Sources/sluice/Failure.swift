@@ -22,6 +22,8 @@ enum Failure {
             throw error
         } catch let error as ModelFileError {
             throw report("\(error)", badData)
+        } catch let error as OutputError {
+            throw report("\(error)", error.isCreation ? cannotCreate : disk)
         } catch let error as EngineError {
             throw report("\(error)", configuration)
         } catch let error as StreamingError {

@@ -32,7 +32,12 @@ struct ModelFacts: Encodable {
     var path: String
     var files: Int
     var fileBytes: UInt64
-    var ggufVersion: UInt32
+    var format: String
+    var ggufVersion: UInt32?
+    /// Bits of the planes of a package's experts, as in 2+2, or none.
+    var planes: String?
+    var packedBy: String?
+    var sources: [PackageManifest.Source]?
     var name: String
     var architecture: String
     var layers: Int
@@ -59,7 +64,13 @@ struct ModelFacts: Encodable {
         path = model.file.paths[0]
         files = model.file.paths.count
         fileBytes = model.file.fileSizes.reduce(0, +)
-        ggufVersion = model.file.version
+        format = model.file.formatName
+        if case .gguf(let version) = model.file.kind { ggufVersion = version }
+        if let manifest = model.file.package?.manifest {
+            planes = manifest.planes
+            packedBy = manifest.packedBy
+            sources = manifest.sources
+        }
         name = model.name
         architecture = model.architecture.rawValue
         layers = model.layerCount
@@ -81,6 +92,13 @@ struct ModelFacts: Encodable {
                 formats: Set(tensors.map(\.format.name)).sorted(),
                 bytes: tensors.reduce(0) { $0 + $1.byteCount })
         }
+        func expertRole(_ name: String, _ part: Int) -> Role {
+            let parts = model.layers.map { $0.parts[part] }
+            return Role(
+                role: name, tensors: parts.reduce(0) { $0 + max(1, $1.tensors.count) },
+                formats: Set(parts.map(\.format.name)).sorted(),
+                bytes: parts.reduce(0) { $0 + $1.byteCount } * model.expertCount)
+        }
         tensors = [
             role("token embedding", [model.tokenEmbedding]),
             role("output head", [model.output].compactMap { $0 }),
@@ -95,9 +113,7 @@ struct ModelFacts: Encodable {
                         [$0.attentionNorm, $0.expertNorm]
                             + [$0.queryNorm, $0.keyNorm].compactMap { $0 }
                     }),
-            role("expert gate", model.layers.flatMap { $0.parts[0].tensors }),
-            role("expert up", model.layers.flatMap { $0.parts[1].tensors }),
-            role("expert down", model.layers.flatMap { $0.parts[2].tensors }),
+            expertRole("expert gate", 0), expertRole("expert up", 1), expertRole("expert down", 2),
         ].filter { $0.tensors > 0 }
         residentBytes = model.residentTensors.reduce(0) { $0 + $1.byteCount }
         expertBytesPerLayer = (0..<model.layerCount).map { model.expertBytes(layer: $0) }
@@ -110,7 +126,7 @@ struct ModelFacts: Encodable {
         let perLayer = Set(expertBytesPerLayer).sorted().map(size).joined(separator: " or ")
         var rows = [
             ("path", path + (files > 1 ? " and \(files - 1) more" : "")),
-            ("size", size(Int(clamping: fileBytes)) + ", GGUF version \(ggufVersion)"),
+            ("size", size(Int(clamping: fileBytes)) + ", \(format)"),
             ("name", name),
             ("architecture", architecture),
             ("layers", "\(layers), embedding \(embeddingLength)"),
@@ -127,6 +143,15 @@ struct ModelFacts: Encodable {
             ("experts", "\(size(expertBytes)), \(perLayer) per layer"),
             ("active set", "\(size(activeSetBytes)) of experts per token"),
         ]
+        if let planes, let packedBy, let sources {
+            rows += [("planes", planes), ("packed by", packedBy)]
+            rows += sources.map {
+                (
+                    "packed from",
+                    "\($0.name), \(size(Int(clamping: $0.bytes))), SHA-256 \($0.sha256)"
+                )
+            }
+        }
         rows += tensors.map {
             ($0.role, "\($0.tensors) x \($0.formats.joined(separator: ", ")), \(size($0.bytes))")
         }

@@ -6,7 +6,7 @@ import ModelFormats
 
 /// Which model; see `ModelLocation`.
 struct ModelArgument: ParsableArguments {
-    @Argument(help: "GGUF file, or any part of a split one; none means the demo model.")
+    @Argument(help: "GGUF file (of a split one, any part) or package; none means the demo model.")
     var model: String?
 }
 
@@ -107,13 +107,13 @@ enum ModelLocation {
     }
 
     /// Opens the file of a model, which may hold no more than a vocabulary.
-    static func file(_ name: String?) throws -> GGUFFile {
+    static func file(_ name: String?) throws -> ModelFile {
         let path = try path(name)
         guard unsafe access(path, R_OK) == 0 else {
             throw InputError(
                 "\(path): cannot be opened: \(Console.reason())", code: Failure.noInput)
         }
-        return try GGUFFile(path: path)
+        return try ModelFile(path: path)
     }
 
     private static func executableFolder() -> String {

@@ -7,8 +7,8 @@ struct Sluice: ParsableCommand {
         commandName: "sluice",
         abstract: "Runs Mixture-of-Experts language models in less memory than they need.",
         discussion: """
-            MODEL is a GGUF file (of a split one, any part). Without MODEL, or with the word demo, the \
-            bundled demo model is used.
+            MODEL is a GGUF file (of a split one, any part) or a package that `sluice pack` made. Without \
+            MODEL, or with the word demo, the bundled demo model is used.
 
             Exit status: 0 done, 64 wrong usage, 65 the model file is bad, 66 a file cannot be opened, 73 nor created, \
             74 the disk failed, 78 the memory allowed is too small.
@@ -16,6 +16,7 @@ struct Sluice: ParsableCommand {
         version: Versions.text,
         subcommands: [
             RunCommand.self, InspectCommand.self, PlanCommand.self, LogitsCommand.self,
-            TokenizeCommand.self, DetokenizeCommand.self, ProfileCommand.self, BenchCommand.self,
+            PackCommand.self, VerifyCommand.self, TokenizeCommand.self, DetokenizeCommand.self,
+            ProfileCommand.self, BenchCommand.self,
         ])
 }

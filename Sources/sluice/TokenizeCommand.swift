@@ -6,7 +6,7 @@ struct TokenizeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "tokenize", abstract: "Prints the token ids of a text, separated by spaces.")
 
-    @Argument(help: "GGUF file, or demo.")
+    @Argument(help: "GGUF file, package, or demo.")
     var model: String
 
     @Flag(
@@ -33,7 +33,7 @@ struct DetokenizeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "detokenize", abstract: "Prints the text of token ids, byte for byte.")
 
-    @Argument(help: "GGUF file, or demo.")
+    @Argument(help: "GGUF file, package, or demo.")
     var model: String
 
     @Flag(help: "Print control tokens too.")

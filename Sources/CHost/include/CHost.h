@@ -125,6 +125,36 @@ int host_trigger_fired(int descriptor);
 uint32_t host_crc32c(uint32_t crc, const void *bytes, size_t length);
 uint32_t host_crc32c_portable(uint32_t crc, const void *bytes, size_t length);
 
+// SHA-256 of bytes given in pieces: begin, add any number of times, end. With the processor's instructions where it
+// has them, unless `portable` is set, which is for tests.
+typedef struct {
+    uint32_t state[8];
+    uint64_t length;  // bytes so far; those that do not fill a block are pending
+    uint8_t pending[64];
+    int accelerated;
+} host_sha256;
+
+void host_sha256_begin(host_sha256 *hash, int portable);
+void host_sha256_add(host_sha256 *hash, const void *bytes, size_t length);
+void host_sha256_end(host_sha256 *hash, uint8_t digest[32]);
+
+// Compression --------------------------------------------------------------------------------------
+
+// Working memory of zstd, for one thread at a time. NULL if there is no memory.
+typedef struct host_zstd host_zstd;
+host_zstd *host_zstd_create(void);
+void host_zstd_destroy(host_zstd *);
+
+// Room that a frame of `length` bytes may need.
+size_t host_zstd_bound(size_t length);
+
+// One whole frame; `level` is 1 ... 19. Bytes written, or -1.
+int64_t host_zstd_compress(
+    host_zstd *, void *into, size_t capacity, const void *bytes, size_t length, int level);
+// -1 too for bytes that are no frame, or one of more than `capacity`.
+int64_t host_zstd_decompress(
+    host_zstd *, void *into, size_t capacity, const void *bytes, size_t length);
+
 // Versions of the libraries in use; empty if unknown. libnuma tells only the version in its file name.
 const char *host_zstd_version(void);
 const char *host_numa_version(void);

@@ -1,0 +1,77 @@
+/// A model on disk, whatever the format: metadata, and tensors with their places in its files.
+///
+/// Metadata and tensors have the keys and names of GGUF in every format. In a package the experts are
+/// not among the tensors: `package` tells where their planes lie.
+public struct ModelFile: Sendable {
+    /// The formats.
+    public enum Kind: Sendable {
+        /// GGUF, in one or several files.
+        case gguf(version: UInt32)
+        /// A package of ours, as `PACKAGE.md` describes it.
+        case package(version: UInt32)
+    }
+
+    public let kind: Kind
+    /// The model's files, in order; tensors refer to them by index.
+    public let paths: [String]
+    /// Bytes of each file when it was opened.
+    public let fileSizes: [UInt64]
+    /// Keys and values.
+    public let metadata: GGUFMetadata
+    /// Tensors, in the order of the files; names are unique.
+    public let tensors: [GGUFTensor]
+    /// What only a package has; nil for the other formats.
+    public let package: Package?
+
+    private let indexes: [String: Int]
+
+    /// Opens the model of which `path` is the file, or one of the files. Which format it is, its first
+    /// bytes tell.
+    public init(path: String) throws(ModelFileError) {
+        if Package.begins(try FileSource(path: path)) {
+            self.init(try Package(path: path))
+        } else {
+            self.init(try GGUFFile(path: path))
+        }
+    }
+
+    public init(_ file: GGUFFile) {
+        self.init(
+            kind: .gguf(version: file.version), paths: file.paths, fileSizes: file.fileSizes,
+            metadata: file.metadata, tensors: file.tensors, package: nil)
+    }
+
+    public init(_ package: Package) {
+        self.init(
+            kind: .package(version: package.version), paths: [package.path],
+            fileSizes: [package.fileSize], metadata: package.metadata, tensors: package.tensors,
+            package: package)
+    }
+
+    private init(
+        kind: Kind, paths: [String], fileSizes: [UInt64], metadata: GGUFMetadata,
+        tensors: [GGUFTensor], package: Package?
+    ) {
+        self.kind = kind
+        self.paths = paths
+        self.fileSizes = fileSizes
+        self.metadata = metadata
+        self.tensors = tensors
+        self.package = package
+        indexes = Dictionary(
+            zip(tensors.map(\.name), tensors.indices), uniquingKeysWith: { first, _ in first })
+    }
+
+    /// The tensor called `name`, nil when there is none.
+    public func tensor(named name: String) -> GGUFTensor? {
+        indexes[name].map { tensors[$0] }
+    }
+
+    /// The format and its version, for people.
+    public var formatName: String {
+        switch kind {
+        case .gguf(let version): "GGUF version \(version)"
+        case .package(let version): "package version \(version)"
+        }
+    }
+}
