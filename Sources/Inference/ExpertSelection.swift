@@ -86,8 +86,11 @@ struct ExpertSelection {
 
     /// Applies the policy to a token's choice in `layer`.
     ///
-    /// - Parameter token: which of the step's.
-    mutating func decide(layer: Int, token: Int = 0) {
+    /// - Parameters:
+    ///   - token: which of the step's.
+    ///   - tokens: of the step; only one alone is deferred, because what is late keeps the input of
+    ///     one token.
+    mutating func decide(layer: Int, token: Int = 0, of tokens: Int = 1) {
         accounting.choices += UInt64(expertsPerToken)
         deferredCount = 0
         firstOpen = token * expertsPerToken
@@ -108,9 +111,9 @@ struct ExpertSelection {
             }
             scale(to: total)
         case .deferred(let below):
+            guard tokens == 1, layer < layerCount - 1 else { break }
             let total = totalWeight
-            for rank in 1..<max(1, expertsPerToken)
-            where layer < layerCount - 1 && isLight(layer, rank, below, total) {
+            for rank in 1..<max(1, expertsPerToken) where isLight(layer, rank, below, total) {
                 postpone(rank)
             }
         case .substitute(let below, let kept):

@@ -122,9 +122,13 @@ struct BenchSpeedCommand: ParsableCommand {
             try engine.decode(id, at: position)
             if tokens == nil { id = unsafe sampler.draw(engine.logits) }
         }
+        let seconds = Double(host_nanoseconds() - start) / 1e9
+        let statistics = engine.statistics - before
         return SpeedRun(
-            seconds: Double(host_nanoseconds() - start) / 1e9, tokens: count,
-            statistics: engine.statistics - before, engine: EngineFigures(engine))
+            seconds: seconds, tokens: count, statistics: statistics,
+            misses: MissFigures(
+                statistics.misses, policy: engine.missPolicy, planes: engine.planesPerExpert),
+            engine: EngineFigures(engine))
     }
 }
 
@@ -134,14 +138,21 @@ struct SpeedRun: Encodable {
     var hitRate: Double
     var bytesReadPerToken: Double
     var stallSecondsPerToken: Double
+    var misses: MissFigures
+    var prediction: PredictionFigures?
     var engine: EngineFigures
 
-    init(seconds: Double, tokens: Int, statistics: EngineStatistics, engine: EngineFigures) {
+    init(
+        seconds: Double, tokens: Int, statistics: EngineStatistics, misses: MissFigures,
+        engine: EngineFigures
+    ) {
         tokensPerSecond = Double(tokens) / seconds
         hitRate = statistics.streaming.hitRate
         bytesReadPerToken = Double(statistics.streaming.bytesRead) / Double(tokens)
         stallSecondsPerToken =
             Double(statistics.streaming.stallNanoseconds) / 1e9 / Double(tokens)
+        self.misses = misses
+        prediction = PredictionFigures(statistics)
         self.engine = engine
     }
 }
