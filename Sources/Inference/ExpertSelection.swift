@@ -118,7 +118,8 @@ struct ExpertSelection {
             }
         case .substitute(let below, let kept):
             let total = totalWeight
-            for rank in kept..<max(kept, expertsPerToken) where isLight(layer, rank, below, total) {
+            for rank in 1..<max(1, expertsPerToken)
+            where rank >= kept && isLight(layer, rank, below, total) {
                 replace(rank)
             }
         case .maxRank(let kept, let ranks): preferResident(layer, kept: kept, ranks: ranks)
@@ -174,7 +175,7 @@ struct ExpertSelection {
             }
             let here = Int(resident[Int(chosen[rank])])
             if sum <= prefix * total {
-                widths[rank] = UInt8(min(max(here, planes), self.planes))
+                widths[rank] = UInt8(min(max(here, planes, 1), self.planes))
             } else if here > 0 {
                 widths[rank] = UInt8(here)
             } else {
@@ -268,7 +269,7 @@ struct ExpertSelection {
 
     private mutating func preferResident(_ layer: Int, kept: Int, ranks: Int) {
         var count = selectKept(layer, kept)
-        for _ in 0..<min(ranks, expertCount) where count < expertsPerToken {
+        for _ in 0..<min(max(0, ranks), expertCount) where count < expertsPerToken {
             let expert = pass()
             if isSelected[expert] || resident[expert] < planes { continue }
             isSelected[expert] = true
