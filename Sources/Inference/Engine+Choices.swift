@@ -68,7 +68,7 @@ extension Engine {
             } else if selection.policy != .exact {
                 for rank in 0..<k { noteResident(layer, Int(selection.chosen[rank])) }
             }
-            selection.decide(layer: layer, token: token)
+            selection.decide(layer: layer, token: token, of: tokens)
             for rank in 0..<k {
                 unsafe state.pointee.chosen[first + rank] = selection.chosen[rank]
                 unsafe state.pointee.gateWeights[first + rank] = selection.weights[rank]
@@ -180,9 +180,10 @@ extension Engine {
     /// Computes what the layer before left to this one, with that layer's input and weights, into
     /// rows of output behind those of this layer.
     mutating func computeLate(_ layer: Int) throws(StreamingError) {
-        selection.account(tokens: unsafe state.pointee.tokens)
-        guard late.count > 0 else { return }
         let state = unsafe self.state
+        let tokens = unsafe state.pointee.tokens
+        selection.account(tokens: tokens)
+        guard late.count > 0 else { return }
         let normed = unsafe state.pointee.normed
         unsafe state.pointee.normed = state.pointee.lateInput
         unsafe state.pointee.layer = layer - 1

@@ -50,6 +50,10 @@ internal import Quantization
     public var contextCapacity: Int { plan.context }
     /// Sequences the engine holds.
     public var sequenceCapacity: Int { plan.sequences }
+    /// What is done about misses in decode steps.
+    public var missPolicy: MissPolicy { selection.policy }
+    /// Planes of an expert at full width.
+    public var planesPerExpert: Int { selection.planes }
     /// The rung of the I/O ladder in use, and why not a higher one.
     public var ioMode: IOMode { streamer.mode }
     public var ioModeReason: String { streamer.modeReason }

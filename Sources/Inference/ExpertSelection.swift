@@ -86,8 +86,11 @@ struct ExpertSelection {
 
     /// Applies the policy to a token's choice in `layer`.
     ///
-    /// - Parameter token: which of the step's.
-    mutating func decide(layer: Int, token: Int = 0) {
+    /// - Parameters:
+    ///   - token: which of the step's.
+    ///   - tokens: of the step; only one alone is deferred, because what is late keeps the input of
+    ///     one token.
+    mutating func decide(layer: Int, token: Int = 0, of tokens: Int = 1) {
         accounting.choices += UInt64(expertsPerToken)
         deferredCount = 0
         firstOpen = token * expertsPerToken
@@ -108,14 +111,15 @@ struct ExpertSelection {
             }
             scale(to: total)
         case .deferred(let below):
+            guard tokens == 1, layer < layerCount - 1 else { break }
             let total = totalWeight
-            for rank in 1..<max(1, expertsPerToken)
-            where layer < layerCount - 1 && isLight(layer, rank, below, total) {
+            for rank in 1..<max(1, expertsPerToken) where isLight(layer, rank, below, total) {
                 postpone(rank)
             }
         case .substitute(let below, let kept):
             let total = totalWeight
-            for rank in kept..<max(kept, expertsPerToken) where isLight(layer, rank, below, total) {
+            for rank in 1..<max(1, expertsPerToken)
+            where rank >= kept && isLight(layer, rank, below, total) {
                 replace(rank)
             }
         case .maxRank(let kept, let ranks): preferResident(layer, kept: kept, ranks: ranks)
@@ -171,7 +175,7 @@ struct ExpertSelection {
             }
             let here = Int(resident[Int(chosen[rank])])
             if sum <= prefix * total {
-                widths[rank] = UInt8(min(max(here, planes), self.planes))
+                widths[rank] = UInt8(min(max(here, planes, 1), self.planes))
             } else if here > 0 {
                 widths[rank] = UInt8(here)
             } else {
@@ -265,7 +269,7 @@ struct ExpertSelection {
 
     private mutating func preferResident(_ layer: Int, kept: Int, ranks: Int) {
         var count = selectKept(layer, kept)
-        for _ in 0..<min(ranks, expertCount) where count < expertsPerToken {
+        for _ in 0..<min(max(0, ranks), expertCount) where count < expertsPerToken {
             let expert = pass()
             if isSelected[expert] || resident[expert] < planes { continue }
             isSelected[expert] = true

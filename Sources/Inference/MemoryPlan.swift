@@ -62,12 +62,21 @@ public struct MemoryPlan: Sendable {
         chunk = max(
             sequences, min(try MemoryPlan.checked("--chunk", options.chunk, 1...4096), context))
         headRows = max(sequences, min(options.headRows, chunk))
-        policyWarnings =
-            options.missPolicy.warning(expertsPerToken: model.expertsPerToken).map { [$0] } ?? []
         if case .deferred = options.missPolicy, sequences > 1 {
             throw EngineError(
                 "--miss \(options.missPolicy) computes one sequence at a time, not \(sequences)")
         }
+        var policyWarnings: [String] = []
+        if let warning = options.missPolicy.warning(expertsPerToken: model.expertsPerToken) {
+            policyWarnings.append(warning)
+        }
+        if options.prefetchRanks > 0, options.predictor.layersAhead == 0 {
+            policyWarnings.append(
+                "--prefetch \(options.prefetchRanks) reads nothing without guesses; give --predict")
+        }
+        self.policyWarnings = policyWarnings
+        try options.predictor.check(
+            layers: model.layerCount, experts: model.expertCount, embedding: model.embeddingLength)
         guard options.prefetchRanks >= 0 else {
             throw EngineError("--prefetch \(options.prefetchRanks) is negative")
         }
@@ -98,8 +107,6 @@ public struct MemoryPlan: Sendable {
             throw EngineError("a key-value cache for \(sequences) x \(context) positions is absurd")
         }
         keyValueBytes = rows
-        try options.predictor.check(
-            layers: model.layerCount, experts: model.expertCount, embedding: model.embeddingLength)
         predictionBytes = options.predictor.byteCount
         let held = residentBytes + keyValueBytes + scratchBytes + predictionBytes
         processBytes =

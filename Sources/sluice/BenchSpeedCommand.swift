@@ -122,9 +122,13 @@ struct BenchSpeedCommand: ParsableCommand {
             try engine.decode(id, at: position)
             if tokens == nil { id = unsafe sampler.draw(engine.logits) }
         }
+        let seconds = Double(host_nanoseconds() - start) / 1e9
+        let statistics = engine.statistics - before
         return SpeedRun(
-            seconds: Double(host_nanoseconds() - start) / 1e9, tokens: count,
-            statistics: engine.statistics - before, engine: EngineFigures(engine))
+            seconds: seconds, tokens: count, statistics: statistics,
+            misses: MissFigures(
+                statistics.misses, policy: engine.missPolicy, planes: engine.planesPerExpert),
+            engine: EngineFigures(engine))
     }
 }
 
@@ -135,15 +139,22 @@ struct SpeedRun: Encodable {
     var bytesReadPerToken: Double
     var stallSecondsPerToken: Double
     var computeSecondsPerToken: Double
+    var misses: MissFigures
+    var prediction: PredictionFigures?
     var engine: EngineFigures
 
-    init(seconds: Double, tokens: Int, statistics: EngineStatistics, engine: EngineFigures) {
+    init(
+        seconds: Double, tokens: Int, statistics: EngineStatistics, misses: MissFigures,
+        engine: EngineFigures
+    ) {
         tokensPerSecond = Double(tokens) / seconds
         let figures = statistics.perToken
         hitRate = figures.hitRate
         bytesReadPerToken = figures.demandBytes
         stallSecondsPerToken = figures.stallSeconds
         computeSecondsPerToken = figures.computeSeconds
+        self.misses = misses
+        prediction = PredictionFigures(statistics)
         self.engine = engine
     }
 }

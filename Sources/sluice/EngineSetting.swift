@@ -38,6 +38,11 @@ struct EngineSetting {
             case "threads": options.threads = try parsed(name, value, Int(value))
             case "io": options.io = try parsed(name, value, IOArgument(rawValue: value)).mode
             case "math": options.arithmetic = try parsed(name, value, Arithmetic(rawValue: value))
+            case "miss": options.missPolicy = try MissPolicy(value)
+            case "predict":
+                options.predictor =
+                    try parsed(name, value, PredictorArgument(argument: value)).predictor
+            case "prefetch": options.prefetchRanks = try parsed(name, value, Int(value))
             default:
                 throw InputError("--setting '\(text)': no setting is called '\(name)'")
             }

@@ -58,6 +58,62 @@ struct EngineFigures: Encodable {
     }
 }
 
+/// What a miss policy did in decode: shares of the router's gate mass, which add up to 1.
+struct MissFigures: Encodable {
+    var policy: String
+    /// Computed as chosen with so many planes, by their number from 1 on.
+    var massByPlanes: [Double]
+    var skippedMass: Double
+    var swappedMass: Double
+    var deferredMass: Double
+    /// Experts that the router chose, and of those the ones that the policy touched.
+    var choices: UInt64
+    var narrowed: UInt64
+    var skipped: UInt64
+    var swapped: UInt64
+    var deferred: UInt64
+
+    init(_ misses: MissAccounting, policy: MissPolicy, planes: Int) {
+        let whole = max(misses.mass, .leastNormalMagnitude)
+        self.policy = policy.description
+        massByPlanes = (1...planes).map { misses.widthMass[$0] / whole }
+        skippedMass = misses.skippedMass / whole
+        swappedMass = misses.swappedMass / whole
+        deferredMass = misses.deferredMass / whole
+        choices = misses.choices
+        narrowed = (1..<planes).reduce(0) { $0 + misses.widthCount[$1] }
+        skipped = misses.skippedCount
+        swapped = misses.swappedCount
+        deferred = misses.deferredCount
+    }
+
+    /// For people; nil where every expert was computed as chosen, at full width.
+    var summary: String? {
+        let parts = [
+            ("at a prefix", massByPlanes.dropLast().reduce(0, +)), ("skipped", skippedMass),
+            ("swapped", swappedMass), ("a layer late", deferredMass),
+        ].filter { $0.1 > 0 }.map { "\(fixed($0.1 * 100, 2)) % \($0.0)" }
+        return parts.isEmpty ? nil : "gate mass " + parts.joined(separator: ", ")
+    }
+}
+
+/// How good guesses of experts were in decode.
+struct PredictionFigures: Encodable {
+    /// By layers ahead, then by rank of the guess: share that was chosen.
+    var recallByRank: [[Double]]
+    var seconds: Double
+
+    /// Nil without guesses.
+    init?(_ statistics: EngineStatistics) {
+        let prediction = statistics.prediction
+        guard prediction.guesses.contains(where: { $0 > 0 }) else { return nil }
+        recallByRank = prediction.guesses.indices.map { ahead in
+            (0..<prediction.ranks).map { prediction.recall(ahead: ahead + 1, rank: $0) ?? 0 }
+        }
+        seconds = Double(statistics.predictionNanoseconds) / 1e9
+    }
+}
+
 /// The figures of one generation. `hitRate` and `bytesReadPerToken` are decode's; the prompt's
 /// carry `prefill`.
 struct RunFigures: Encodable {
@@ -85,6 +141,8 @@ struct RunFigures: Encodable {
     var routerSeconds: Double
     var expertSeconds: Double
     var headSeconds: Double
+    var misses: MissFigures
+    var prediction: PredictionFigures?
     var peakMemoryBytes: Int
     var ioMode: String
     var engine: EngineFigures
@@ -120,6 +178,9 @@ struct RunFigures: Encodable {
         routerSeconds = Double(decode.routerNanoseconds) / 1e9
         expertSeconds = Double(decode.expertNanoseconds) / 1e9
         headSeconds = Double(decode.headNanoseconds) / 1e9
+        misses = MissFigures(
+            decode.misses, policy: engine.missPolicy, planes: engine.planesPerExpert)
+        prediction = PredictionFigures(decode)
         peakMemoryBytes = figures.peakMemoryBytes
         ioMode = figures.ioMode
         self.engine = figures
@@ -144,10 +205,11 @@ struct RunFigures: Encodable {
             "hit rate \(fixed(hitRate * 100, 1)) % with a cache of \(fixed(engine.cacheMultiple, 2))x",
             "\(ByteSize(bytes: Int(bytesReadPerToken))) read per token",
             "stall \(fixed(stallShare * 100, 1)) %",
+            misses.summary,
             "peak memory \(peak) of \(budget)",
             "I/O \(ioMode)",
             "seed \(seed)",
-        ].joined(separator: " | ")
+        ].compactMap { $0 }.joined(separator: " | ")
     }
 }
 

@@ -45,6 +45,33 @@ struct EngineArguments: ParsableArguments {
     @Option(help: "int8 (activations in 8 bits, as fast as it gets) or f32 (the slow reference).")
     var math: Arithmetic = .int8
 
+    @Option(
+        help: ArgumentHelp(
+            """
+            What to do in decode when an expert is not in memory: \(MissPolicy.names.joined(separator: ", ")), \
+            with settings as in fallback,T1=0.6,T2=0.9; all but exact change the answer, and how much of the \
+            gate mass they touched is reported.
+            """,
+            valueName: "policy"),
+        transform: { try MissPolicy($0) })
+    var miss: MissPolicy = .exact
+
+    @Option(
+        help: ArgumentHelp(
+            "Guess the next layers' experts in decode: none, or next-gate[:layers ahead, 1 to 3].",
+            valueName: "predictor"))
+    var predict: PredictorArgument = PredictorArgument()
+
+    @Option(
+        help: ArgumentHelp(
+            "Guesses per layer to read ahead of time, best first; needs --predict.",
+            valueName: "ranks"))
+    var prefetch: Int = 0
+
+    func validate() throws {
+        if prefetch < 0 { throw ValidationError("--prefetch \(prefetch) is negative.") }
+    }
+
     /// The options as the engine takes them.
     func options() throws -> EngineOptions {
         var options = EngineOptions()
@@ -54,6 +81,9 @@ struct EngineArguments: ParsableArguments {
         options.threads = threads
         options.io = io.mode
         options.arithmetic = math
+        options.missPolicy = miss
+        options.predictor = predict.predictor
+        options.prefetchRanks = prefetch
         options.instructionSet = unsafe getenv("SLUICE_ISA").map { unsafe String(cString: $0) }
         return options
     }
@@ -76,6 +106,37 @@ enum IOArgument: String, ExpressibleByArgument, CaseIterable {
 }
 
 extension Arithmetic: ExpressibleByArgument {}
+
+/// A predictor as `--predict` names it.
+struct PredictorArgument: ExpressibleByArgument, CustomStringConvertible {
+    var predictor = Predictor.none
+
+    init() {}
+
+    init?(argument: String) {
+        let words = argument.split(separator: ":", omittingEmptySubsequences: false)
+        switch (words[0], words.count) {
+        case ("none", 1): break
+        case ("next-gate", 1): predictor = .nextGate(layers: 1)
+        case ("next-gate", 2):
+            guard let layers = Int(words[1]), (1...Predictor.mostLayersAhead).contains(layers)
+            else { return nil }
+            predictor = .nextGate(layers: layers)
+        default: return nil
+        }
+    }
+
+    var description: String {
+        switch predictor {
+        case .none: "none"
+        case .nextGate(let layers): "next-gate:\(layers)"
+        case .path: "path"
+        case .learned: "learned"
+        }
+    }
+
+    var defaultValueDescription: String { description }
+}
 
 /// Where models are found.
 enum ModelLocation {

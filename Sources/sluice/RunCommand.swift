@@ -1,8 +1,10 @@
-import ArgumentParser
+public import ArgumentParser
 import Generation
-import Inference
+public import Inference
 import ModelFormats
 import Tokenization
+
+extension WarmUp: ExpressibleByArgument {}
 
 struct RunCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -65,6 +67,12 @@ struct RunCommand: ParsableCommand {
     @Flag(help: "Read experts into the cache before the first token, as many as fit.")
     var preload = false
 
+    @Option(
+        help: ArgumentHelp(
+            "Fill the cache between prompt and first token with the experts the prompt used most: none or prompt.",
+            valueName: "how"))
+    var warmUp: WarmUp = .none
+
     @Flag(
         help:
             "Print one JSON object with the text, the token ids and all figures, and nothing else.")
@@ -94,7 +102,8 @@ struct RunCommand: ParsableCommand {
                 }
                 ids = [start]
             }
-            let options = try engine.options()
+            var options = try engine.options()
+            options.warmUp = warmUp
             let plan = try MemoryPlan(model: description, options: options)
             guard ids.count <= plan.context else {
                 throw InputError(

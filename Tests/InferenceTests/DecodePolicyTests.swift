@@ -231,6 +231,35 @@ import Testing
         #expect(allocations_of_this_thread() == before)
     }
 
+    /// Settings that no text gives, but a program may.
+    @Test func settingsOutOfRangeAreHarmless() throws {
+        for policy: MissPolicy in [
+            .fallback(full: -1, prefix: 9, planes: 0),
+            .fallback(full: .nan, prefix: .nan, planes: 9),
+            .drop(below: .infinity), .deferred(below: .infinity), .substitute(below: 9, kept: -3),
+            .maxRank(kept: -1, ranks: -1), .maxRank(kept: .max, ranks: .max),
+            .cumulative(kept: 0, probability: .nan), .cachePrior(kept: 0, bonus: .nan),
+            .cachePrior(kept: .max, bonus: .infinity),
+        ] {
+            let (_, statistics) = try Self.decode("qwen3moe-f32") { $0.missPolicy = policy }
+            let misses = statistics.misses
+            let count =
+                misses.widthCount[1] + misses.skippedCount + misses.swappedCount
+                + misses.deferredCount
+            #expect(count == misses.choices && count > 0, "\(policy)")
+        }
+    }
+
+    @Test func guessesNobodyMakesAreWarnedAbout() throws {
+        let engine = try Self.engine("qwen3moe-f32") { $0.prefetchRanks = 2 }
+        #expect(engine.plan.warnings.contains { $0.hasPrefix("--prefetch 2") })
+        let guessing = try Self.engine("qwen3moe-f32") {
+            $0.prefetchRanks = 2
+            $0.predictor = .nextGate(layers: 1)
+        }
+        #expect(guessing.plan.warnings.isEmpty)
+    }
+
     @Test func protectingWhatIsNotThereIsRefused() throws {
         let error = #expect(throws: EngineError.self) {
             _ = try Self.engine("qwen3moe-f32") {

@@ -182,6 +182,7 @@ import Testing
             entryExperts: [], entryWeights: [])
         for predictor: Predictor in [
             .learned(gates), .path(paths), .nextGate(layers: 0), .nextGate(layers: 4),
+            .nextGate(layers: .max), .nextGate(layers: -1),
         ] {
             let error = #expect(throws: EngineError.self) {
                 _ = try Self.engine("qwen3moe-f32", predictor)

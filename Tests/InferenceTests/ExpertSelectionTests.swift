@@ -142,6 +142,10 @@ import Testing
         selection = try Self.selection("defer,F=1")
         selection.decide(layer: 2)
         #expect(selection.widths == [1, 1, 1, 1] && selection.deferredCount == 0)
+        // Several tokens together have none to spare.
+        selection = try Self.selection("defer,F=1")
+        selection.decide(layer: 0, of: 2)
+        #expect(selection.widths == [1, 1, 1, 1] && selection.deferredCount == 0)
     }
 
     @Test func substitutesAreTheLikeliestThatAreHere() throws {
