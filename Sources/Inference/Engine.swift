@@ -307,8 +307,10 @@ internal import Quantization
     /// cannot be had is done without.
     private mutating func respondToPressure() {
         guard let level = pressure?.check() else { return }
+        let now = host_nanoseconds()
+        guard pressureResponse.concerns(level, now: now) else { return }
         let decision = pressureResponse.decide(
-            level, now: host_nanoseconds(), cacheBytes: cacheBytes,
+            level, now: now, cacheBytes: cacheBytes,
             floorBytes: plan.streaming.needs.floorBytes, plannedBytes: plan.streaming.arenaBytes)
         switch decision {
         case .stay: break

@@ -21,6 +21,15 @@ struct PressureResponse {
     static let secondsBetweenShrinks: UInt64 = 3
     static let quietSeconds: UInt64 = 60
 
+    /// Whether there is anything to decide; false for all but a few tokens, which then cost no more.
+    func concerns(_ level: MemoryPressure.Level, now: UInt64) -> Bool {
+        level == .pressed || (lastShrink != nil && isQuiet(now))
+    }
+
+    private func isQuiet(_ now: UInt64) -> Bool {
+        now - lastUnrest >= Self.quietSeconds * 1_000_000_000
+    }
+
     /// - Parameters:
     ///   - now: nanoseconds of a clock that never goes back.
     ///   - cacheBytes: the cache's size now.
@@ -41,9 +50,7 @@ struct PressureResponse {
             return .shrink(target)
         }
         // Only what pressure took comes back: the cache may be small for another reason.
-        guard lastShrink != nil, now - lastUnrest >= Self.quietSeconds * 1_000_000_000 else {
-            return .stay
-        }
+        guard lastShrink != nil, isQuiet(now) else { return .stay }
         lastUnrest = now
         let target = min(plannedBytes, cacheBytes + max(1, plannedBytes / 8))
         if target == plannedBytes { lastShrink = nil }

@@ -102,9 +102,12 @@ import Testing
                 level, now: 100 * Self.second + tenths * Self.second / 10, cacheBytes: cache,
                 floorBytes: 500, plannedBytes: 800)
         }
+        #expect(!response.concerns(.calm, now: .max) && response.concerns(.pressed, now: 0))
         #expect(decide(.calm, 0, 800) == .stay)
         #expect(decide(.pressed, 1, 800) == .shrink(700))
         #expect(decide(.pressed, 2, 700) == .stay)
+        let quiet = 100 * Self.second + 2 * Self.second / 10 + 60 * Self.second
+        #expect(!response.concerns(.calm, now: quiet - 1) && response.concerns(.calm, now: quiet))
         #expect(decide(.pressed, 30, 700) == .stay)
         #expect(decide(.pressed, 31, 700) == .shrink(613))
         #expect(decide(.pressed, 61, 613) == .shrink(537))
@@ -120,6 +123,7 @@ import Testing
         #expect(decide(.calm, 1921, 525) == .grow(625))
         #expect(decide(.calm, 2521, 625) == .grow(725))
         #expect(decide(.calm, 3121, 725) == .grow(800))
+        #expect(!response.concerns(.calm, now: .max))
         // The plan is reached; a cache that is small for another reason is left alone.
         #expect(decide(.calm, 9000, 500) == .stay)
     }
