@@ -16,6 +16,8 @@ struct Sluice: ParsableCommand {
         version: Versions.text,
         subcommands: [
             RunCommand.self, InspectCommand.self, PlanCommand.self, LogitsCommand.self,
-            TokenizeCommand.self, DetokenizeCommand.self, ProfileCommand.self, BenchCommand.self,
+            TokenizeCommand.self, DetokenizeCommand.self, ProfileCommand.self,
+            TrainPredictorCommand.self,
+            BenchCommand.self,
         ])
 }
