@@ -113,6 +113,8 @@ internal import Quantization
 
     /// The router of a layer, decoded: (experts, embedding), row-major. Allocates: for profiling.
     public func routerWeights(layer: Int) -> [Float] {
+        precondition(layer >= 0 && layer < model.layerCount, "no layer \(layer)")
+        let state = unsafe self.state
         let router = unsafe state.pointee.layers[layer].router
         let count = unsafe router.rows * router.columns
         return unsafe [Float](unsafeUninitializedCapacity: count) { output, written in
