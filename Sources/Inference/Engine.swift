@@ -185,6 +185,22 @@ internal import Quantization
         replayed = consume flat
     }
 
+    /// The router of a layer, decoded: (experts, embedding), row-major. Allocates: for profiling.
+    public func routerWeights(layer: Int) -> [Float] {
+        precondition(layer >= 0 && layer < model.layerCount, "no layer \(layer)")
+        let state = unsafe self.state
+        let router = unsafe state.pointee.layers[layer].router
+        let count = unsafe router.rows * router.columns
+        return unsafe [Float](unsafeUninitializedCapacity: count) { output, written in
+            for row in unsafe 0..<router.rows {
+                unsafe BlockDecoder.decode(
+                    router.format, from: router.weights + row * router.rowBytes,
+                    elements: router.columns, into: output.baseAddress! + row * router.columns)
+            }
+            written = count
+        }
+    }
+
     /// Computes `ids` at positions from `position` on, chunk by chunk, and the logits after the
     /// last.
     ///

@@ -3,5 +3,6 @@ import ArgumentParser
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench", abstract: "Measures a model on this machine.",
-        subcommands: [BenchSpeedCommand.self], defaultSubcommand: BenchSpeedCommand.self)
+        subcommands: [BenchSpeedCommand.self, BenchQualityCommand.self],
+        defaultSubcommand: BenchSpeedCommand.self)
 }

@@ -60,13 +60,7 @@ struct BenchSpeedCommand: ParsableCommand {
     func run() throws {
         try Failure.reporting {
             let description = try ModelLocation.open(model.model)
-            let sizes = try (caches ?? "").split(separator: ",").map { text in
-                guard let size = CacheSize(String(text)) else {
-                    throw InputError("--caches: '\(text)' is no cache size")
-                }
-                return size
-            }
-            let settings = try EngineSetting.all(setting, caches: sizes)
+            let settings = try EngineSetting.all(setting, caches: caches)
             let tokens = try tokens(description)
             var runs = settings.map { _ in [SpeedRun]() }
             for round in 0..<rounds {

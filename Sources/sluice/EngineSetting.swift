@@ -19,8 +19,14 @@ struct EngineSetting {
         }
     }
 
-    /// Every combination of the settings with these cache sizes.
-    static func all(_ texts: [String], caches: [CacheSize]) throws -> [EngineSetting] {
+    /// Every combination of the settings with these cache sizes, separated by commas.
+    static func all(_ texts: [String], caches sizes: String?) throws -> [EngineSetting] {
+        let caches = try (sizes ?? "").split(separator: ",").map { text in
+            guard let size = CacheSize(String(text)) else {
+                throw InputError("--caches: '\(text)' is no cache size")
+            }
+            return size
+        }
         let texts = texts.isEmpty ? [""] : texts
         guard !caches.isEmpty else { return try texts.map { try EngineSetting($0) } }
         return try caches.flatMap { cache in

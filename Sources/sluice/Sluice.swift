@@ -17,6 +17,6 @@ struct Sluice: ParsableCommand {
         subcommands: [
             RunCommand.self, InspectCommand.self, PlanCommand.self, LogitsCommand.self,
             PackCommand.self, VerifyCommand.self, TokenizeCommand.self, DetokenizeCommand.self,
-            ProfileCommand.self, BenchCommand.self,
+            ProfileCommand.self, TrainPredictorCommand.self, BenchCommand.self,
         ])
 }

@@ -20,6 +20,33 @@ enum Fixture {
         try ModelDescription(file: GGUFFile(path: "\(tests)/Fixtures/models/\(name).gguf"))
     }
 
+    /// The ids of a tiny model's fixture, in NumPy's format 1.0.
+    static func ids(_ name: String) throws -> [Int32] {
+        let (header, data) = try array("\(name).ids.npy")
+        let width = header.contains("<i8") ? 8 : 4
+        return unsafe data.withUnsafeBytes { bytes in
+            stride(from: 0, to: bytes.count, by: width).map {
+                unsafe bytes.loadUnaligned(fromByteOffset: $0, as: Int32.self)
+            }
+        }
+    }
+
+    /// (tokens, vocabulary): what transformers computes after each of them.
+    static func logits(_ name: String) throws -> [Float] {
+        let (_, data) = try array("\(name).logits.npy")
+        return unsafe data.withUnsafeBytes { bytes in
+            stride(from: 0, to: bytes.count, by: 4).map {
+                unsafe bytes.loadUnaligned(fromByteOffset: $0, as: Float.self)
+            }
+        }
+    }
+
+    private static func array(_ file: String) throws -> (header: String, data: [UInt8]) {
+        let bytes = try WholeFile.read("\(tests)/Fixtures/models/\(file)", limit: 1 << 24)
+        let length = 10 + Int(bytes[8]) + Int(bytes[9]) << 8
+        return (String(decoding: bytes[10..<length], as: UTF8.self), Array(bytes[length...]))
+    }
+
     static func engine(
         _ model: ModelDescription, _ change: (inout EngineOptions) -> Void = { _ in }
     ) throws -> Engine {
