@@ -93,6 +93,11 @@ public struct ExpertStreamer: ~Copyable {
     var isReleasing = false
 
     var counters = ExpertStreamerStatistics()
+    /// Says how many predicted experts of a layer are read; nil: all.
+    var governor: PrefetchGovernor?
+    /// Tokens of the governor's window, and the figures when it began.
+    var windowTokens = 0
+    var windowStart = ExpertStreamerStatistics()
 
     // MARK: Planning
 
@@ -226,6 +231,7 @@ public struct ExpertStreamer: ~Copyable {
         let experts = layout.expertsPerLayer
         cache = ExpertCache(plan: plan, layout: layout, policy: options.policy, active: active)
         planeShares = options.planeShares
+        governor = options.prefetchRanks.map { PrefetchGovernor(largestLevel: $0) }
         partPlaces = FlatArray(
             repeating: 0, count: arena.slotCapacity * layout.partsPerExpert)
         reads = FlatArray(repeating: SlotRead(), count: arena.slotCapacity)
