@@ -34,7 +34,9 @@ struct ring {
     int enabled;  // a ring made with R_DISABLED is enabled by its first submit, by the leader
     int fixed_files;
     int fixed_buffers;
-    int32_t *buffer_of_chunk;  // registered buffer that holds a chunk of memory, or -1
+    // Entry of the kernel's table that holds a chunk of memory, -1 for none, -2 - entry for one that was
+    // dropped.
+    int32_t *buffer_of_chunk;
     uint32_t chunk_count;
 };
 
@@ -91,9 +93,31 @@ int ring_set_files(ring *self, const int32_t *descriptors, uint32_t count) {
     return 0;
 }
 
-int ring_set_buffers(ring *self, void *const *bases, const uint64_t *lengths, uint32_t count) {
+static int update_buffer(ring *self, int32_t entry, void *base, uint64_t length) {
+    struct iovec vector = {base, length};
+    return io_uring_register_buffers_update_tag(&self->uring, (unsigned)entry, &vector, NULL, 1) == 1;
+}
+
+static void drop_all_buffers(ring *self) {
     if (self->fixed_buffers) io_uring_unregister_buffers(&self->uring);
     self->fixed_buffers = 0;
+}
+
+// Fills entries that were dropped; whether all chunks are registered then.
+static int refill_buffers(ring *self, void *const *bases, const uint64_t *lengths, uint32_t count) {
+    if (!self->fixed_buffers || count != self->chunk_count) return 0;
+    for (uint32_t i = 0; i < count; i++) {
+        int32_t entry = self->buffer_of_chunk[i];
+        if (entry >= 0 || !lengths[i]) continue;
+        if (entry == -1 || !update_buffer(self, -2 - entry, bases[i], lengths[i])) return 0;
+        self->buffer_of_chunk[i] = -2 - entry;
+    }
+    return 1;
+}
+
+int ring_set_buffers(ring *self, void *const *bases, const uint64_t *lengths, uint32_t count) {
+    if (refill_buffers(self, bases, lengths, count)) return 0;
+    drop_all_buffers(self);
     struct iovec *vectors = calloc(count ? count : 1, sizeof *vectors);
     int32_t *map = realloc(self->buffer_of_chunk, (count ? count : 1) * sizeof *map);
     if (map) self->buffer_of_chunk = map;
@@ -115,6 +139,16 @@ int ring_set_buffers(ring *self, void *const *bases, const uint64_t *lengths, ui
     free(vectors);
     self->fixed_buffers = result == 0;
     return -result;
+}
+
+void ring_drop_buffer(ring *self, uint32_t chunk) {
+    if (!self->fixed_buffers || chunk >= self->chunk_count || self->buffer_of_chunk[chunk] < 0) return;
+    // Before Linux 5.13 an entry cannot be emptied: then all go, and the next registration is of all.
+    if (!update_buffer(self, self->buffer_of_chunk[chunk], NULL, 0)) {
+        drop_all_buffers(self);
+        return;
+    }
+    self->buffer_of_chunk[chunk] = -2 - self->buffer_of_chunk[chunk];
 }
 
 void ring_limit_workers(ring *self, uint32_t count) {

@@ -31,6 +31,9 @@ struct Disk: ~Copyable {
     private let deferred: Bool
     /// The leader drops what was read from the page cache (reader threads do it themselves).
     let leaderDropsCached: Bool
+    /// How registering the slots with the kernel went, in words; empty where there is nothing to
+    /// register.
+    private(set) var registration = ""
     /// Completions of the last `collect`.
     private var ringCompletions: FlatArray<ring_completion>
     private var readerCompletions: FlatArray<host_completion>
@@ -79,6 +82,39 @@ struct Disk: ~Copyable {
         case .readers(let readers): unsafe host_readers_destroy(readers)
         case .simulated: break
         }
+    }
+
+    /// Registers an arena's chunks with the kernel, as far as they are not, so that reads into them
+    /// cost less; where that is refused, or there is no ring, keeps them from being swapped out. No
+    /// read may be in flight.
+    ///
+    /// - Parameter refusal: an errno value that a test pretends to get; 0 for none.
+    mutating func registerBuffers(_ arena: borrowing SlotArena, refusal: Int32 = 0) {
+        guard case .ring(let ring) = unsafe kind else {
+            arena.lock()
+            return
+        }
+        var error = refusal
+        if error == 0 {
+            error = unsafe ring_set_buffers(
+                ring, arena.chunkBases, arena.chunkLengths, UInt32(arena.chunkCount))
+        }
+        if error == 0 {
+            registration = "registered buffers"
+            return
+        }
+        arena.lock()
+        let limit = host_memory_lock_limit()
+        let stated = limit == .max ? "unlimited" : ByteSize(bytes: Int(clamping: limit)).description
+        registration =
+            "buffers not registered (\(errnoText(error)); RLIMIT_MEMLOCK is \(stated): "
+            + "LimitMEMLOCK=infinity in the unit, or ulimit -l unlimited, allows it)"
+    }
+
+    /// Makes the kernel let go of a chunk, whose memory could not be given back otherwise. No read
+    /// may be in flight.
+    func dropBuffer(chunk: Int) {
+        if case .ring(let ring) = unsafe kind { unsafe ring_drop_buffer(ring, UInt32(chunk)) }
     }
 
     /// Queues a piece. At most `depth` may be queued or in flight.

@@ -11,8 +11,10 @@ struct DiskOpener {
     struct Opened: ~Copyable {
         var disk: Disk
         var mode: IOMode
-        /// The mode in words.
+        /// The mode in words; after them comes what the disk says of registered buffers, then why no
+        /// better mode is in use.
         var reason: String
+        var because: String
     }
 
     /// - Parameter forced: the rung was asked for; otherwise reader threads step in for a ring that the
@@ -36,14 +38,16 @@ struct DiskOpener {
             unsafe ring_destroy(ring)
             throw StreamingError(.outOfMemory, "no memory for the list of files")
         }
-        let registration = unsafe register(arena, with: ring)
         if !choice.direct { unsafe ring_limit_workers(ring, DiskLadder.readerThreads) }
         let setup = unsafe String(cString: ring_setup_name(ring))
-        let reason = "io_uring (\(setup)), \(way(choice)), \(registration)\(because(choice))"
-        return Opened(
-            disk: unsafe Disk(
-                kind: .ring(ring), files: choice.files, depth: depth, throughCache: !choice.direct),
-            mode: choice.mode, reason: reason)
+        let because = because(choice)
+        let reason = "io_uring (\(setup)), \(way(choice)), "
+        let mode = choice.mode
+        let direct = choice.direct
+        var disk = unsafe Disk(
+            kind: .ring(ring), files: choice.files, depth: depth, throughCache: !direct)
+        disk.registerBuffers(arena, refusal: refusals.registration)
+        return Opened(disk: disk, mode: mode, reason: reason, because: because)
     }
 
     private func openReaders(
@@ -57,13 +61,13 @@ struct DiskOpener {
         else {
             throw StreamingError(.modeRefused, "no reader threads (\(errnoText(error)))")
         }
-        arena.lock()
-        let reason = "\(threads) reader threads, \(way(choice))\(because(choice))"
-        return Opened(
-            disk: unsafe Disk(
-                kind: .readers(readers), files: choice.files, depth: depth,
-                throughCache: !choice.direct),
-            mode: .pread, reason: reason)
+        let reason = "\(threads) reader threads, \(way(choice))"
+        let because = because(choice)
+        let direct = choice.direct
+        var disk = unsafe Disk(
+            kind: .readers(readers), files: choice.files, depth: depth, throughCache: !direct)
+        disk.registerBuffers(arena)
+        return Opened(disk: disk, mode: .pread, reason: reason, because: because)
     }
 
     private func way(_ choice: borrowing DiskLadder.Choice) -> String {
@@ -74,21 +78,6 @@ struct DiskOpener {
         choice.reason.isEmpty ? "" : " (\(choice.reason))"
     }
 
-    /// Pins the slots for the kernel, and says how it went.
-    private func register(_ arena: borrowing SlotArena, with ring: OpaquePointer) -> String {
-        var error = refusals.registration
-        if error == 0 {
-            error = unsafe ring_set_buffers(
-                ring, arena.chunkBases, arena.chunkLengths, UInt32(arena.chunkCount))
-        }
-        if error == 0 { return "registered buffers" }
-        arena.lock()
-        let limit = host_memory_lock_limit()
-        let stated = limit == .max ? "unlimited" : ByteSize(bytes: Int(clamping: limit)).description
-        return "buffers not registered (\(errnoText(error)); RLIMIT_MEMLOCK is \(stated), "
-            + "LimitMEMLOCK=infinity allows it)"
-    }
-
     private func openSimulated(
         _ choice: consuming DiskLadder.Choice, _ simulated: SimulatedDisk
     ) -> Opened {
@@ -97,6 +86,6 @@ struct DiskOpener {
             disk: unsafe Disk(
                 kind: .simulated(simulated), files: choice.files, depth: depth,
                 throughCache: false),
-            mode: choice.mode, reason: "simulated")
+            mode: choice.mode, reason: "simulated", because: "")
     }
 }

@@ -111,13 +111,11 @@ struct ExpertCache: ~Copyable {
         var firstPool: [Int] = []
         var pool = 0
         var slot = 0
-        var largest = 1
         for size in plan.classes {
             firstPool.append(pool)
             for planned in size.pools {
                 pools[pool].firstSlot = slot
                 Self.open(planned.slotCount, &pools[pool], &nextFree)
-                largest = max(largest, planned.slotCount)
                 slot += size.expertCount
                 pool += 1
             }
@@ -145,7 +143,7 @@ struct ExpertCache: ~Copyable {
         unproven = FlatArray(repeating: 0, count: slots)
         candidates = FlatArray(
             repeating: Candidate(tier: 0, retention: 0, slot: -1),
-            count: min(layout.expertsPerLayer, largest))
+            count: layout.expertsPerLayer)
         ranking = EvictionRanking(
             policy: policy, layerCount: layout.layerCount, expertsPerLayer: layout.expertsPerLayer,
             expertsPerToken: active)
@@ -355,6 +353,39 @@ struct ExpertCache: ~Copyable {
         nextFree[slot] = pools[pool].firstFree
         pools[pool].firstFree = Int32(slot)
         pools[pool].freeCount += 1
+    }
+
+    // MARK: Resizing
+
+    func firstSlot(pool: Int) -> Int { pools[pool].firstSlot }
+    func slotCount(pool: Int) -> Int { pools[pool].slotCount }
+    func pinnedCount(pool: Int) -> Int { pools[pool].pinnedCount }
+
+    /// A resident plane has been copied from one slot of its pool to an empty one.
+    mutating func relocate(from: Int, to: Int) {
+        precondition(
+            state[from] == .resident && state[to] == .empty, "slot \(from) cannot move to \(to)")
+        slotOf[Int(owner[from])] = Int32(to)
+        owner[to] = owner[from]
+        state[to] = .resident
+        unproven[to] = unproven[from]
+        owner[from] = -1
+        state[from] = .empty
+        unproven[from] = 0
+    }
+
+    /// Gives a pool more or fewer slots; those that it loses are empty.
+    mutating func setSlotCount(pool: Int, to count: Int) {
+        pools[pool].slotCount = count
+        pools[pool].firstFree = -1
+        pools[pool].freeCount = 0
+        for index in 1...count {
+            let slot = pools[pool].firstSlot + count - index
+            guard owner[slot] < 0 else { continue }
+            nextFree[slot] = pools[pool].firstFree
+            pools[pool].firstFree = Int32(slot)
+            pools[pool].freeCount += 1
+        }
     }
 
     // MARK: Eviction

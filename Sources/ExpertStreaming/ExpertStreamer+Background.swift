@@ -17,7 +17,8 @@ extension ExpertStreamer {
 
     /// Says which experts a layer to come will probably ask for, likeliest first. They are read when
     /// the disk has nothing better to do, as far as they are absent, and those in memory stay until
-    /// the layer has passed; nothing is promised. Replaces what was said of that layer before.
+    /// the layer has passed; nothing is promised, and the governor may allow only the first of them,
+    /// or none, to be read. Replaces what was said of that layer before.
     ///
     /// - Parameters:
     ///   - layer: the next layer of this number: of this token if it is still to come, else of the
@@ -30,6 +31,7 @@ extension ExpertStreamer {
         precondition(layer >= 0 && layer < layout.layerCount && count >= 0, "no layer \(layer)")
         let due = cache.due(layer: layer)
         counters.prefetchDropped += UInt64(wishes.removeDue(from: due, through: due))
+        let allowed = governor?.allowedRanks ?? layout.expertsPerLayer
         for rank in 0..<min(count, layout.expertsPerLayer) {
             let expert = unsafe Int(experts[rank])
             precondition(expert >= 0 && expert < layout.expertsPerLayer, "no expert \(expert)")
@@ -39,13 +41,30 @@ extension ExpertStreamer {
                 wanted >= 1 && wanted <= layout.planesPerExpert, "no width of \(wanted) planes")
             let expertIndex = layer * layout.expertsPerLayer + expert
             cache.predict(expertIndex: expertIndex, due: due)
-            guard needsReading(expertIndex: expertIndex, planes: wanted) else { continue }
+            guard rank < allowed, needsReading(expertIndex: expertIndex, planes: wanted) else {
+                continue
+            }
             let wish = PrefetchQueue.Wish(
                 expertIndex: Int32(expertIndex), planes: UInt8(wanted), rank: UInt16(rank), due: due
             )
             if !wishes.insert(wish) { counters.prefetchDropped += 1 }
         }
         poll()
+    }
+
+    /// Counts a token for the governor, and shows it the window when that is full.
+    mutating func govern() {
+        guard governor != nil else { return }
+        windowTokens += 1
+        guard windowTokens > PrefetchGovernor.windowTokens else { return }
+        let now = statistics
+        let done = now - windowStart
+        governor?.end(
+            PrefetchGovernor.Window(
+                tokens: windowTokens - 1, stallNanoseconds: done.stallNanoseconds,
+                usefulBytes: done.usefulSpeculativeBytes, wastedBytes: done.wastedSpeculativeBytes))
+        windowStart = now
+        windowTokens = 1
     }
 
     /// Asks for the missing planes of an expert that is in memory at a narrower width. They are read

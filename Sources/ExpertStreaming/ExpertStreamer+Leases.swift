@@ -30,6 +30,7 @@ extension ExpertStreamer {
         statistics.demotions = cache.demotions
         statistics.usefulSpeculativeBytes = cache.usefulBytes
         statistics.wastedSpeculativeBytes = cache.wastedBytes
+        statistics.prefetchLevel = governor?.level ?? layout.expertsPerLayer
         return statistics
     }
 
@@ -38,6 +39,7 @@ extension ExpertStreamer {
 
     /// A new token (or chunk) begins, at layer 0.
     public mutating func beginToken() {
+        govern()
         cache.beginToken()
         counters.prefetchDropped += UInt64(wishes.removeDue(cache.clock - 1))
     }

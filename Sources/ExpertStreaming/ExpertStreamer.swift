@@ -31,15 +31,19 @@ private import CRing
 ///            Disk                                             SlotArena:   where in memory
 public struct ExpertStreamer: ~Copyable {
     public let layout: ExpertLayout
-    public let plan: StreamingPlan
+    /// The memory of the cache as it is now.
+    public internal(set) var plan: StreamingPlan
     /// The way of reading in use.
     public let mode: IOMode
     /// The mode in words, with why no better one is in use: for logs and summaries.
-    public let modeReason: String
+    public var modeReason: String { modeText.0 + disk.registration + modeText.1 }
     /// The failure that made `next` return -2; until it is taken, or the next `acquire`.
     public internal(set) var failure: StreamingError?
 
+    /// `modeReason` before and after what it says of registered buffers.
+    private let modeText: (String, String)
     let paths: [String]
+    let planeShares: [Double]
     /// Experts that a token uses in each layer.
     let active: Int
     var cache: ExpertCache
@@ -89,6 +93,11 @@ public struct ExpertStreamer: ~Copyable {
     var isReleasing = false
 
     var counters = ExpertStreamerStatistics()
+    /// Says how many predicted experts of a layer are read; nil: all.
+    var governor: PrefetchGovernor?
+    /// Tokens of the governor's window, and the figures when it began.
+    var windowTokens = 0
+    var windowStart = ExpertStreamerStatistics()
 
     // MARK: Planning
 
@@ -206,21 +215,23 @@ public struct ExpertStreamer: ~Copyable {
         ).open(choice, forced: options.io != nil, arena: arena, simulated: simulated)
         self.init(
             layout: layout, paths: paths, plan: plan, active: activeExpertsPerToken,
-            policy: options.policy, arena: arena, opened: opened)
+            options: options, arena: arena, opened: opened)
     }
 
     /// Puts the parts together; apart from the above, because Swift 6.2 miscounts what an
     /// initializer of a noncopyable type has initialized when it throws.
     private init(
         layout: ExpertLayout, paths: [String], plan: StreamingPlan, active: Int,
-        policy: EvictionPolicy, arena: consuming SlotArena, opened: consuming DiskOpener.Opened
+        options: StreamingOptions, arena: consuming SlotArena, opened: consuming DiskOpener.Opened
     ) {
         mode = opened.mode
-        modeReason = opened.reason
+        modeText = (opened.reason, opened.because)
         disk = opened.disk
         let depth = disk.depth
         let experts = layout.expertsPerLayer
-        cache = ExpertCache(plan: plan, layout: layout, policy: policy, active: active)
+        cache = ExpertCache(plan: plan, layout: layout, policy: options.policy, active: active)
+        planeShares = options.planeShares
+        governor = options.prefetchRanks.map { PrefetchGovernor(largestLevel: $0) }
         partPlaces = FlatArray(
             repeating: 0, count: arena.slotCapacity * layout.partsPerExpert)
         reads = FlatArray(repeating: SlotRead(), count: arena.slotCapacity)

@@ -27,6 +27,8 @@ public struct ExpertStreamerStatistics: Sendable, Equatable {
     public var prefetchUseful: UInt64 = 0
     public var prefetchLate: UInt64 = 0
     public var prefetchDropped: UInt64 = 0
+    /// Predicted experts of a layer that may be read ahead now; not a count.
+    public var prefetchLevel = 0
     /// Bytes read, with the slack that alignment costs.
     public var bytesRead: UInt64 = 0
     /// Read requests, and the calls that handed them to the kernel (or to the reader threads).
@@ -59,6 +61,7 @@ public struct ExpertStreamerStatistics: Sendable, Equatable {
             later.usefulSpeculativeBytes - earlier.usefulSpeculativeBytes
         difference.wastedSpeculativeBytes =
             later.wastedSpeculativeBytes - earlier.wastedSpeculativeBytes
+        difference.prefetchLevel = later.prefetchLevel
         difference.prefetchIssued = later.prefetchIssued - earlier.prefetchIssued
         difference.prefetchUseful = later.prefetchUseful - earlier.prefetchUseful
         difference.prefetchLate = later.prefetchLate - earlier.prefetchLate

@@ -13,6 +13,7 @@ private import CHost
 @safe
 struct SlotArena: ~Copyable {
     static let chunkBytes = 64 << 20
+    private static let hugePageBytes = 2 << 20
 
     /// Pools, class-major, then plane.
     struct Pool: BitwiseCopyable {
@@ -104,6 +105,8 @@ struct SlotArena: ~Copyable {
         return min(max(slots - before, 0), pools[pool].slotsPerChunk) * pools[pool].slotBytes
     }
 
+    func slotBytes(pool: Int) -> Int { pools[pool].slotBytes }
+
     /// Bytes of a chunk that are backed now.
     func backedBytes(chunk: Int) -> Int { Int(lengths[chunk]) }
 
@@ -137,6 +140,34 @@ struct SlotArena: ~Copyable {
             throw Self.refusal(error, bytes: bytes - backed, planned: planned)
         }
         lengths[chunk] = UInt64(bytes)
+    }
+
+    /// Gives back what a chunk has backed beyond `bytes`.
+    mutating func shrink(chunk: Int, to bytes: Int) {
+        guard let base = unsafe bases[chunk], bytes > 0 else {
+            unmap(chunk: chunk)
+            return
+        }
+        let backed = Int(lengths[chunk])
+        lengths[chunk] = UInt64(bytes)
+        let whole = min((bytes + Self.hugePageBytes - 1) & -Self.hugePageBytes, backed)
+        unsafe giveBack(base + whole, backed - whole)
+        // A huge page is held to its last byte: the one that is kept in part becomes small pages.
+        let kept = bytes & (Self.hugePageBytes - 1)
+        if kept == 0 || whole == bytes { return }
+        let start = unsafe base + (bytes - kept)
+        let copy = UnsafeMutableRawPointer.allocate(byteCount: kept, alignment: 64)
+        defer { unsafe copy.deallocate() }
+        unsafe copy.copyMemory(from: start, byteCount: kept)
+        unsafe giveBack(start, whole - (bytes - kept))
+        unsafe host_prefer_huge_pages(base, bytes)
+        unsafe start.copyMemory(from: copy, byteCount: kept)
+    }
+
+    private func giveBack(_ base: UnsafeMutableRawPointer, _ bytes: Int) {
+        if bytes == 0 { return }
+        let error = unsafe host_give_back_memory(base, bytes)
+        precondition(error == 0, "memory is not given back (\(errnoText(error)))")
     }
 
     private mutating func unmap(chunk: Int) {

@@ -9,9 +9,17 @@ public struct StreamingOptions: Sendable, Equatable {
     /// at low width than at full width.
     public var planeShares: [Double]
 
-    public init(io: IOMode? = nil, policy: EvictionPolicy = .lru, planeShares: [Double] = []) {
+    /// Predicted experts per layer that `prefetch` may read, at most; nil for as many as it is told.
+    /// With a number, a governor allows fewer when reading ahead does not pay.
+    public var prefetchRanks: Int?
+
+    public init(
+        io: IOMode? = nil, policy: EvictionPolicy = .lru, planeShares: [Double] = [],
+        prefetchRanks: Int? = nil
+    ) {
         self.io = io
         self.policy = policy
         self.planeShares = planeShares
+        self.prefetchRanks = prefetchRanks
     }
 }

@@ -115,6 +115,17 @@ public struct StreamingPlan: Sendable, Equatable {
             * (Self.tableBytesPerPlane + 4 * layout.partsPerExpert) + Self.queueBytes
     }
 
+    /// Takes other slot counts, given by class and plane.
+    mutating func setSlotCounts(_ counts: [Int]) {
+        var pool = 0
+        for index in classes.indices {
+            for plane in classes[index].pools.indices {
+                classes[index].pools[plane].slotCount = counts[pool]
+                pool += 1
+            }
+        }
+    }
+
     /// The layers by the sizes of their experts, with nothing shared out yet; the bytes of each
     /// class on disk; and the class of every layer.
     private static func classes(

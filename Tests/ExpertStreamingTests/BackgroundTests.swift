@@ -264,6 +264,27 @@ private struct Scene: ~Copyable {
         #expect(second == [1, 2, 2])
     }
 
+    @Test(arguments: [0, 1, 3]) func onlyAsManyRanksAsAllowedAreRead(ranks: Int) throws {
+        let file = try TemporaryFile(byteCount: 1 << 20)
+        let layout = try file.records(layers: 2, experts: 16, parts: 1, planes: 1) { _, _, _ in 4000
+        }
+        var streamer = try ExpertStreamer(
+            layout: layout, paths: [file.path], cacheBytes: 1 << 20, activeExpertsPerToken: 2,
+            options: StreamingOptions(prefetchRanks: ranks), simulated: SimulatedDisk())
+        streamer.beginToken()
+        streamer.prefetch(layer: 1, [12, 3, 14, 5])
+        for _ in 0..<20 { streamer.poll() }
+        let here = (0..<16).filter { streamer.residentPlanes(layer: 1, expert: $0) > 0 }
+        #expect(here == [12, 3, 14, 5].prefix(ranks).sorted())
+        #expect(streamer.statistics.prefetchLevel == ranks)
+        // The window after the first one has nothing read ahead, to compare with.
+        for _ in 0..<PrefetchGovernor.windowTokens { streamer.beginToken() }
+        streamer.prefetch(layer: 1, [0, 1])
+        for _ in 0..<20 { streamer.poll() }
+        let later = streamer.statistics.prefetchIssued
+        #expect(later == UInt64(ranks))
+    }
+
     @Test(arguments: 0..<16) func randomUseBringsTheRightBytesAndAddsUp(seed: Int) throws {
         var generator = SplitMix(seed: UInt64(seed))
         var scene = try Scene(

@@ -30,10 +30,14 @@ const char *ring_setup_name(const ring *);
 // the plain descriptors with every read: not an error. Returns 0 or ENOMEM.
 int ring_set_files(ring *, const int32_t *descriptors, uint32_t count);
 
-// Registers chunks of memory that reads may go to with less work per read, in the place of those
-// registered before. A chunk of length 0 is left out; none may be longer than 1 GiB. No read may be
+// Registers chunks of memory that reads may go to with less work per read; those of the last call that
+// were not dropped since stay as they are, with their lengths. A chunk of length 0 is left out; none may be longer than 1 GiB. No read may be
 // in flight. Returns 0, or an errno value (ENOMEM: RLIMIT_MEMLOCK) and the ring works without.
 int ring_set_buffers(ring *, void *const *bases, const uint64_t *lengths, uint32_t count);
+
+// Unregisters one chunk (or all, where the kernel cannot do that): its pages are pinned no more. No read
+// may be in flight.
+void ring_drop_buffer(ring *, uint32_t chunk);
 
 // Limits the kernel threads that serve reads which would block (buffered reads). Best effort.
 void ring_limit_workers(ring *, uint32_t count);
