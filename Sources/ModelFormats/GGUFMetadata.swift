@@ -19,12 +19,21 @@ public struct GGUFMetadata: Sendable {
     /// Bytes of the header, which stay in memory as long as the metadata do.
     public var headerByteCount: Int { header.count }
     private let entries: [String: Entry]
+    /// Whether the offsets are places in a file, which errors may name.
+    private var hasOffsets = true
 
     init(path: String, header: [UInt8], keys: [String], entries: [String: Entry]) {
         self.path = path
         self.header = header
         self.keys = keys
         self.entries = entries
+    }
+
+    /// The same, for metadata that no file holds in this form.
+    var withoutOffsets: GGUFMetadata {
+        var copy = self
+        copy.hasOffsets = false
+        return copy
     }
 
     /// The value of `key`, nil when absent.
@@ -89,7 +98,7 @@ public struct GGUFMetadata: Sendable {
     public func error(_ key: String, _ message: String) -> ModelFileError {
         ModelFileError(
             path: path, field: "metadata key '\(key)'",
-            offset: entries[key].map { UInt64($0.offset) }, message: message)
+            offset: hasOffsets ? entries[key].map { UInt64($0.offset) } : nil, message: message)
     }
 
     private func wrongType(_ key: String, _ entry: Entry, expected: String) -> ModelFileError {
