@@ -6,7 +6,11 @@ import ModelFormats
 
 /// Which model; see `ModelLocation`.
 struct ModelArgument: ParsableArguments {
-    @Argument(help: "GGUF file, or any part of a split one; none means the demo model.")
+    @Argument(
+        help: """
+            GGUF file, any part of a split one, or a directory with config.json and safetensors; none \
+            means the demo model.
+            """)
     var model: String?
 }
 
@@ -106,12 +110,16 @@ enum ModelLocation {
         try ModelDescription(file: file(name))
     }
 
-    /// Opens the file of a model, which may hold no more than a vocabulary.
+    /// Opens the file or directory of a model; a file may hold no more than a vocabulary.
     static func file(_ name: String?) throws -> GGUFFile {
         let path = try path(name)
         guard unsafe access(path, R_OK) == 0 else {
             throw InputError(
                 "\(path): cannot be opened: \(Console.reason())", code: Failure.noInput)
+        }
+        var status = stat()
+        if unsafe stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
+            return try GGUFFile(HuggingFaceModel(directory: path))
         }
         return try GGUFFile(path: path)
     }
