@@ -7,6 +7,7 @@ models/NAME/       config.json, safetensors, tokenizer files, as transformers sa
 models/NAME.gguf   the same weights as a GGUF file, written without Sluice
 models/NAME.ids.npy, NAME.logits.npy    token ids, and the logits of the checkpoint as transformers loads it
 tokenizers/NAME.json, NAME.ids    a tokenizer.json, and what the tokenizers package makes of ../tokenizers/texts.hex
+tokenizers/special.json    which tokens begin and end texts, by settings, as the gguf package's SpecialVocab has it
 tokenizers/config.json, model.safetensors    as little of a model as it takes to hold a tokenizer
 
 As in make_model_fixtures.py, a seed is searched for which no router decision is close.
@@ -19,7 +20,9 @@ import json
 import pathlib
 import shutil
 import sys
+import tempfile
 
+import gguf
 import numpy as np
 import tokenizers
 from gguf import GGMLQuantizationType as Kind
@@ -199,6 +202,57 @@ def finish(out, name, tokenizer, lines):
     texts.write_numbers(out / f"{name}.ids", (tokenizer.encode(text).ids for text in lines))
 
 
+def template(before, after):
+    """A post-processor that puts tokens before and after a text."""
+    def special(token):
+        return {"SpecialToken": {"id": token, "type_id": 0}}
+
+    text = [{"Sequence": {"id": "A", "type_id": 0}}]
+    return {"type": "TemplateProcessing", "single": [*map(special, before), *text, *map(special, after)], "pair": [],
+            "special_tokens": {token: {"id": token, "ids": [0], "tokens": [token]} for token in before + after}}
+
+
+def special_tokens(out):
+    added = ["<s>", "</s>", "<end>", "<pad>"]
+    tokenizer = {
+        "added_tokens": [{"id": 2 + number, "content": token, "single_word": False, "lstrip": False, "rstrip": False,
+                          "normalized": False, "special": True} for number, token in enumerate(added)],
+        "normalizer": None, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+        "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}}
+    # tokenizer_config.json, members of config.json, post-processor
+    cases = [
+        ({}, {}, None),
+        ({"bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": False}, "pad_token": "<pad>"}, {}, None),
+        ({"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": True, "add_eos_token": False}, {}, None),
+        ({"bos_token": None, "eos_token": "</s>"}, {"bos_token_id": 5, "eos_token_id": 4, "pad_token_id": 99999}, None),
+        ({"bos_token": "<absent>"}, {"bos_token_id": 2, "eos_token_id": 3}, None),
+        ({"bos_token": "<s>", "eos_token": "</s>"}, {}, template(["<s>"], [])),
+        ({"bos_token": "<s>", "eos_token": "</s>"}, {},
+         {"type": "Sequence", "processors": [{"type": "ByteLevel", "trim_offsets": False}, template(["<s>"], ["</s>"])]}),
+        ({"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": False}, {}, template(["<s>"], [])),
+        ({"bos_token": "<s>", "eos_token": "</s>"}, {}, template(["<s>"], ["<end>"])),
+        ({"bos_token": "<s>", "eos_token": "</s>", "chat_template": "{{ 'ä' }}"}, {}, template([], ["</s>"])),
+        ({"chat_template": [{"name": "tools", "template": "T"}, {"name": "default", "template": "D"}]}, {}, None),
+    ]
+    base = json.loads((out / "config.json").read_text())
+    base = {key: value for key, value in base.items() if not key.endswith("token_id")}
+    found = []
+    for settings, members, processor in cases:
+        files = {"tokenizer.json": json.dumps({**tokenizer, "post_processor": processor}),
+                 "config.json": json.dumps({**base, **members}), "tokenizer_config.json": json.dumps(settings)}
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in files.items():
+                (pathlib.Path(folder) / name).write_text(text)
+            special = gguf.SpecialVocab(folder, n_vocab=VOCABULARY)
+        templates = special.chat_template
+        if isinstance(templates, list):
+            templates = next(entry["template"] for entry in templates if entry["name"] == "default")
+        found.append({"files": files, "ids": {
+            key: number for key, number in special.special_token_ids.items() if key not in ("sep", "cls", "mask")},
+            "adds": {key: special.add_special_token.get(key, False) for key in ("bos", "eos")}, "template": templates})
+    (out / "special.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
 def smallest_model(out):
     """One layer of one expert, two columns wide: what a directory with a tokenizer needs beside it."""
     import safetensors.numpy
@@ -233,6 +287,7 @@ def main():
     byte_level(arguments.out / "tokenizers", lines)
     sentencepiece_like(arguments.out / "tokenizers", lines)
     smallest_model(arguments.out / "tokenizers")
+    special_tokens(arguments.out / "tokenizers")
 
 
 if __name__ == "__main__":

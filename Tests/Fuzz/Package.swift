@@ -11,7 +11,8 @@
 //     .build/release/FuzzGGUF -max_total_time=60 -max_len=16384 -rss_limit_mb=1024 \
 //         .build/corpus ../Fixtures/gguf
 //
-// The corpus of FuzzTokenizer is ../Fixtures/tokenizers, with -max_len=32768.
+// The corpus of FuzzTokenizer is ../Fixtures/tokenizers, with -max_len=32768; that of FuzzHuggingFace
+// ../Fixtures/huggingface/models/mixtral-f32, ../Fixtures/huggingface/tokenizers and others beside them.
 //
 // The third flag is not a repetition: of two separate ones swiftc obeys the last, and without coverage of
 // Swift code the fuzzer is blind. It says at the start how many PCs it sees: thousands, not dozens.
@@ -30,6 +31,16 @@ let package = Package(
             swiftSettings: [
                 .swiftLanguageMode(.v6),
                 // libFuzzer brings its own main.
+                .unsafeFlags(["-parse-as-library"]),
+            ]),
+        .executableTarget(
+            name: "FuzzHuggingFace",
+            dependencies: [
+                .product(name: "ModelFormats", package: "sluice"),
+                .product(name: "Tokenization", package: "sluice"),
+            ],
+            swiftSettings: [
+                .swiftLanguageMode(.v6),
                 .unsafeFlags(["-parse-as-library"]),
             ]),
         .executableTarget(
