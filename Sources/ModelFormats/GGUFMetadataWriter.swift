@@ -1,7 +1,9 @@
 /// Writes keys and values as a GGUF header holds them, for metadata that come from elsewhere: what
 /// reads them later need not know from where.
 struct GGUFMetadataWriter {
-    private var encoded: [UInt8] = []
+    /// A header of version 3 without tensors; the number of keys is filled in at the end.
+    private var encoded: [UInt8] =
+        Array("GGUF".utf8) + [3, 0, 0, 0] + [UInt8](repeating: 0, count: 16)
     private var count: UInt64 = 0
 
     mutating func add(_ key: String, _ value: String) {
@@ -44,14 +46,9 @@ struct GGUFMetadataWriter {
     /// such place in a file.
     ///
     /// - Throws: `ModelFileError` where it is more than a header may hold.
-    func metadata(path: String) throws(ModelFileError) -> GGUFMetadata {
-        var header: [UInt8] = Array("GGUF".utf8)
-        header.reserveCapacity(24 + encoded.count)
-        header.appendLittleEndian(3 as UInt32)
-        header.appendLittleEndian(0 as UInt64)
-        header.appendLittleEndian(count)
-        header += encoded
-        let part = try GGUFPart(source: MemorySource(path: path, bytes: header), fileIndex: 0)
+    mutating func metadata(path: String) throws(ModelFileError) -> GGUFMetadata {
+        for byte in 0..<8 { encoded[16 + byte] = UInt8(truncatingIfNeeded: count >> (8 * byte)) }
+        let part = try GGUFPart(source: MemorySource(path: path, bytes: encoded), fileIndex: 0)
         return part.metadata.withoutOffsets
     }
 

@@ -56,14 +56,13 @@ struct JSONCursor {
         _ member: (inout JSONCursor, _ name: String, _ nameAt: Int) throws(ModelFileError) -> Void
     ) throws(ModelFileError) {
         try enter(.object, field())
-        var names: Set<[UInt8]> = []
+        var names: Set<ExactName> = []
         if take(UInt8(ascii: "}")) { return leave() }
         while true {
             skipSpace()
             let nameAt = offset
             let name = try takeString("a name in \(field())")
-            // By their bytes: to Swift's strings, two spellings of an accent are the same.
-            guard names.insert(Array(name.utf8)).inserted else {
+            guard names.insert(ExactName(text: name)).inserted else {
                 throw error(field(), at: nameAt, "the name '\(name)' appears twice")
             }
             guard take(UInt8(ascii: ":")) else {
@@ -332,6 +331,20 @@ struct JSONCursor {
             position += 1
         }
         return position > start
+    }
+}
+
+/// A name that equals others by its bytes: to Swift's strings, two spellings of an accent are the same.
+private struct ExactName: Hashable {
+    var text: String
+
+    static func == (left: ExactName, right: ExactName) -> Bool {
+        left.text.utf8.elementsEqual(right.text.utf8)
+    }
+
+    func hash(into hasher: inout Hasher) {
+        var text = text
+        text.withUTF8 { unsafe hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
     }
 }
 
