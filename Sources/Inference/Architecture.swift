@@ -30,6 +30,6 @@ public enum Architecture: String, CaseIterable, Sendable {
     var normalisesGateWeights: Bool { self != .olmoe }
 
     /// Whether rotary position embedding turns neighbouring elements (2i, 2i + 1) rather than (i, i
-    /// + n / 2).
+    /// + n / 2), in files whose rows were reordered for that; see `ModelDescription`.
     var rotatesNeighbours: Bool { self == .llama }
 }

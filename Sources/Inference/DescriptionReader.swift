@@ -42,14 +42,16 @@ struct DescriptionReader {
         return tensor
     }
 
-    /// The vector `name` of `length` elements, stored as F32 (as every writer of GGUF does).
+    /// The vector `name` of `length` elements, stored as F32 (as every writer of GGUF does) or, in
+    /// checkpoints, in half the width; it is widened when it is loaded.
     mutating func vector(_ name: String, _ length: Int) throws(ModelFileError) -> GGUFTensor {
         let tensor = try find(name)
         guard tensor.shape == [length] else {
             throw error(tensor, "shape \(tensor.shape) where [\(length)] is expected")
         }
-        guard tensor.format == .f32 else {
-            throw error(tensor, "stored as \(tensor.format.name) where F32 is expected")
+        guard [.f32, .f16, .bf16].contains(tensor.format) else {
+            throw error(
+                tensor, "stored as \(tensor.format.name) where F32, F16 or BF16 is expected")
         }
         return tensor
     }

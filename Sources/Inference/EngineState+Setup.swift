@@ -77,7 +77,7 @@ extension EngineState {
         unsafe keyValueHeadCount = model.keyValueHeadCount
         unsafe headSize = model.headSize
         unsafe rotaryPairs = model.rotary.dimensionCount / 2
-        unsafe rotatesNeighbours = model.architecture.rotatesNeighbours
+        unsafe rotatesNeighbours = model.rotatesNeighbours
         unsafe projectionNorm = model.architecture.projectionNorm
         unsafe normEpsilon = model.normEpsilon
         unsafe expertCount = model.expertCount

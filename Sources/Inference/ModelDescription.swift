@@ -17,6 +17,10 @@ public struct ModelDescription: Sendable {
     /// Elements of one head; the same for keys and values.
     public let headSize: Int
     public let rotary: RotaryEmbedding
+    /// Whether rotary position embedding turns neighbouring elements (2i, 2i + 1) rather than (i, i
+    /// + n / 2): as the architecture's files have it, unless `sluice.rope.halves` says that the
+    /// rows were not reordered for that.
+    let rotatesNeighbours: Bool
     public let normEpsilon: Float
     public let expertCount: Int
     /// Experts that compute for one token: top-k.
@@ -217,6 +221,9 @@ public struct ModelDescription: Sendable {
         self.keyValueHeadCount = keyValueHeadCount
         self.headSize = headSize
         rotary = try reader.rotary(headSize: headSize, contextLength: contextLength)
+        rotatesNeighbours =
+            try metadata.bool("sluice.rope.halves") == true
+            ? false : architecture.rotatesNeighbours
         normEpsilon = Float(epsilon)
         self.expertCount = expertCount
         self.expertsPerToken = expertsPerToken

@@ -1,6 +1,7 @@
 internal import CHost
 internal import ExpertStreaming
 internal import ModelFormats
+internal import Quantization
 
 /// The weights that every token needs, in one anonymous allocation: as page cache they would be
 /// evicted by the streaming of the others.
@@ -11,7 +12,12 @@ internal import ModelFormats
 
     /// Bytes for the resident tensors of `model`, each rounded up to a cache line.
     static func byteCount(of model: ModelDescription) -> Int {
-        model.residentTensors.reduce(0) { $0 + padded($1.byteCount) }
+        model.residentTensors.reduce(0) { $0 + padded(bytesInMemory($1)) }
+    }
+
+    /// Vectors are kept as F32, whatever they are stored as: exact, and there are few.
+    private static func bytesInMemory(_ tensor: GGUFTensor) -> Int {
+        tensor.shape.count == 1 ? tensor.elementCount * 4 : tensor.byteCount
     }
 
     /// Reads them from disk, past the page cache.
@@ -28,11 +34,17 @@ internal import ModelFormats
             for (index, path) in model.file.paths.enumerated() {
                 var reader = try FileReader(path: path)
                 for tensor in model.residentTensors where tensor.fileIndex == index {
-                    try unsafe ResidentWeights.read(
-                        tensor, &reader, &frames, into: base + next)
+                    let bytes = ResidentWeights.bytesInMemory(tensor)
+                    // What will be widened is read into the end of its place: each element is read
+                    // before the ones written in front of it get there.
+                    let stored = unsafe base + next + bytes - tensor.byteCount
+                    try unsafe ResidentWeights.read(tensor, &reader, &frames, into: stored)
+                    if bytes > tensor.byteCount {
+                        unsafe ResidentWeights.widen(tensor, from: stored, to: base + next)
+                    }
                     offsets[tensor.name] = next
-                    next += ResidentWeights.padded(tensor.byteCount)
-                    done += tensor.byteCount
+                    next += ResidentWeights.padded(bytes)
+                    done += bytes
                     progress(Double(done) / Double(max(1, byteCount)))
                 }
             }
@@ -72,7 +84,7 @@ internal import ModelFormats
         unsafe UnsafeRawPointer(base + offsets[tensor.name]!)
     }
 
-    /// A vector, which `ModelDescription` has checked to be F32.
+    /// A vector, which `ModelDescription` has checked to be one.
     borrowing func vector(_ tensor: GGUFTensor) -> UnsafePointer<Float> {
         unsafe address(tensor).assumingMemoryBound(to: Float.self)
     }
@@ -82,6 +94,19 @@ internal import ModelFormats
             weights: address(tensor), rows: tensor.shape[1], columns: tensor.shape[0],
             rowBytes: tensor.format.byteCount(elements: tensor.shape[0]), format: tensor.format,
             path: MatrixPath(format: tensor.format, arithmetic: arithmetic))
+    }
+
+    /// Element by element, first to last: the two overlap at the end of `target`.
+    private static func widen(
+        _ tensor: GGUFTensor, from stored: UnsafeRawPointer, to target: UnsafeMutableRawPointer
+    ) {
+        var value: Float = 0
+        for index in 0..<tensor.elementCount {
+            unsafe BlockDecoder.decode(
+                tensor.format, from: stored + index * tensor.format.bytesPerBlock, elements: 1,
+                into: &value)
+            unsafe target.storeBytes(of: value, toByteOffset: index * 4, as: Float.self)
+        }
     }
 
     private static func padded(_ bytes: Int) -> Int { (bytes + 127) / 128 * 128 }

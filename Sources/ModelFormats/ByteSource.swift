@@ -22,6 +22,23 @@ extension ByteSource {
     func forget(from offset: Int, byteCount: Int) {}
 }
 
+extension ByteSource {
+    /// `count` bytes from `offset` on, which the caller has checked to lie inside `size`.
+    func bytes(at offset: Int, count: Int) throws(ModelFileError) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: count)
+        var failure: ModelFileError?
+        unsafe bytes.withUnsafeMutableBytes { buffer in
+            do throws(ModelFileError) {
+                try unsafe read(into: buffer, at: offset)
+            } catch {
+                failure = error
+            }
+        }
+        if let failure { throw failure }
+        return bytes
+    }
+}
+
 /// A regular file opened for reading; closed when the last reference goes.
 ///
 /// What was read of it is dropped from the page cache at the end: a memory cgroup would charge it to us,

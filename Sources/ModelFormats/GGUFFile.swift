@@ -52,13 +52,31 @@ public struct GGUFFile: Sendable {
         try self.init(parts: [part])
     }
 
-    private init(parts: [GGUFPart]) throws(ModelFileError) {
-        version = parts[0].version
-        paths = parts.map(\.path)
-        fileSizes = parts.map(\.fileSize)
-        metadata = parts[0].metadata
-        tensors = parts.flatMap(\.tensors)
+    /// A model in Hugging Face's layout, seen as a file of GGUF: what reads one reads the other.
+    ///
+    /// - Throws: never for a model that was opened, whose tensors have names of their own.
+    public init(_ model: HuggingFaceModel) throws(ModelFileError) {
+        try self.init(
+            version: 3, paths: model.paths, fileSizes: model.fileSizes, metadata: model.metadata,
+            tensors: model.tensors)
+    }
 
+    private init(parts: [GGUFPart]) throws(ModelFileError) {
+        try self.init(
+            version: parts[0].version, paths: parts.map(\.path),
+            fileSizes: parts.map(\.fileSize), metadata: parts[0].metadata,
+            tensors: parts.flatMap(\.tensors))
+    }
+
+    private init(
+        version: UInt32, paths: [String], fileSizes: [UInt64], metadata: GGUFMetadata,
+        tensors: [GGUFTensor]
+    ) throws(ModelFileError) {
+        self.version = version
+        self.paths = paths
+        self.fileSizes = fileSizes
+        self.metadata = metadata
+        self.tensors = tensors
         var indexes: [String: Int] = [:]
         for (index, tensor) in tensors.enumerated() {
             if let other = indexes.updateValue(index, forKey: tensor.name) {

@@ -19,6 +19,8 @@ public struct GGUFMetadata: Sendable {
     /// Bytes of the header, which stay in memory as long as the metadata do.
     public var headerByteCount: Int { header.count }
     private let entries: [String: Entry]
+    /// Whether the offsets are places in a file, which errors may name.
+    private var hasOffsets = true
 
     init(path: String, header: [UInt8], keys: [String], entries: [String: Entry]) {
         self.path = path
@@ -36,6 +38,13 @@ public struct GGUFMetadata: Sendable {
         return header[
             (start.offset - 12 - first.utf8.count)..<(end.offset
                 + header.byteCount(at: end.offset, type: end.type))]
+    }
+
+    /// The same, for metadata that no file holds in this form.
+    var withoutOffsets: GGUFMetadata {
+        var copy = self
+        copy.hasOffsets = false
+        return copy
     }
 
     /// The value of `key`, nil when absent.
@@ -100,7 +109,7 @@ public struct GGUFMetadata: Sendable {
     public func error(_ key: String, _ message: String) -> ModelFileError {
         ModelFileError(
             path: path, field: "metadata key '\(key)'",
-            offset: entries[key].map { UInt64($0.offset) }, message: message)
+            offset: hasOffsets ? entries[key].map { UInt64($0.offset) } : nil, message: message)
     }
 
     private func wrongType(_ key: String, _ entry: Entry, expected: String) -> ModelFileError {

@@ -1,3 +1,5 @@
+import Glibc
+
 /// A model on disk, whatever the format: metadata, and tensors with their places in its files.
 ///
 /// Metadata and tensors have the keys and names of GGUF in every format. In a package the experts are
@@ -9,6 +11,8 @@ public struct ModelFile: Sendable {
         case gguf(version: UInt32)
         /// A package of ours, as `PACKAGE.md` describes it.
         case package(version: UInt32)
+        /// A directory with config.json and safetensors.
+        case checkpoint
     }
 
     public let kind: Kind
@@ -25,10 +29,13 @@ public struct ModelFile: Sendable {
 
     private let indexes: [String: Int]
 
-    /// Opens the model of which `path` is the file, or one of the files. Which format it is, its first
-    /// bytes tell.
+    /// Opens the model of which `path` is the directory, the file, or one of the files. Which format a
+    /// file has, its first bytes tell.
     public init(path: String) throws(ModelFileError) {
-        if Package.begins(try FileSource(path: path)) {
+        var status = stat()
+        if unsafe stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
+            self.init(try HuggingFaceModel(directory: path))
+        } else if Package.begins(try FileSource(path: path)) {
             self.init(try Package(path: path))
         } else {
             self.init(try GGUFFile(path: path))
@@ -39,6 +46,12 @@ public struct ModelFile: Sendable {
         self.init(
             kind: .gguf(version: file.version), paths: file.paths, fileSizes: file.fileSizes,
             metadata: file.metadata, tensors: file.tensors, package: nil)
+    }
+
+    public init(_ model: HuggingFaceModel) {
+        self.init(
+            kind: .checkpoint, paths: model.paths, fileSizes: model.fileSizes,
+            metadata: model.metadata, tensors: model.tensors, package: nil)
     }
 
     public init(_ package: Package) {
@@ -72,6 +85,7 @@ public struct ModelFile: Sendable {
         switch kind {
         case .gguf(let version): "GGUF version \(version)"
         case .package(let version): "package version \(version)"
+        case .checkpoint: "checkpoint with config.json and safetensors"
         }
     }
 }

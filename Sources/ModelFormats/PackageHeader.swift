@@ -217,23 +217,6 @@ func hexadecimal(_ value: UInt32) -> String {
     return String(repeating: "0", count: 8 - digits.count) + digits
 }
 
-extension ByteSource {
-    /// `count` bytes from `offset` on; the caller has checked that they lie inside `size`.
-    func bytes(at offset: Int, count: Int) throws(ModelFileError) -> [UInt8] {
-        var failure: ModelFileError?
-        let bytes = unsafe [UInt8](unsafeUninitializedCapacity: count) { buffer, initialised in
-            do throws(ModelFileError) {
-                try unsafe read(into: UnsafeMutableRawBufferPointer(buffer), at: offset)
-                initialised = count
-            } catch {
-                failure = error
-            }
-        }
-        if let failure { throw failure }
-        return bytes
-    }
-}
-
 extension [UInt8] {
     mutating func appendLittleEndian(_ value: some FixedWidthInteger) {
         for shift in stride(from: 0, to: value.bitWidth, by: 8) {

@@ -1,30 +1,46 @@
 /// SentencePiece's byte-pair encoding: spaces become `▁`, text starts as single characters, and the
-/// neighbours whose union is the token with the highest score are merged first.
+/// neighbours whose union is the token with the highest score are merged first. Models that come
+/// from a tokenizer.json list the merges instead.
 struct SentencePieceModel: Sendable {
     /// The UTF-8 of `▁` (U+2581), which stands for a space.
     static let space: [UInt8] = [0xE2, 0x96, 0x81]
 
+    /// When a text begins with a space that nobody wrote, so that a word is the same token at the
+    /// start. Raw values are those of `sluice.tokenizer.space_prefix`.
+    enum SpacePrefix: String {
+        case never
+        /// At the start, and after every special token, as in SentencePiece and llama.cpp.
+        case always
+        /// The same, unless a space is there already.
+        case unlessSpaced = "unless-spaced"
+        /// Only at the very start of a text, unless a space is there already.
+        case first
+    }
+
     /// For each token, lower for higher scores; never `UInt32.max`.
     private let priorities: [UInt32]
+    /// The merges, where the model lists them; scores do not count then.
+    private let merges: MergeTable?
     /// The token of each byte, for characters that are no token; negative where there is none.
     private let byteIDs: [Int32]
     /// Stands for characters that are no token where there are no byte tokens; nil leaves them out.
     private let unknown: Int32?
-    /// Whether text begins with a space nobody wrote, so that a word is the same token at the
-    /// start.
-    let addsSpacePrefix: Bool
+    let spacePrefix: SpacePrefix
     /// Whether no token goes on from another character into a `▁`: then no merge crosses the start
     /// of a word, and words can be merged one by one, which is faster and gives the same tokens.
     private let wordsAreSeparate: Bool
 
-    init(vocabulary: Vocabulary, unknown: Int32?, addsSpacePrefix: Bool) {
+    init(
+        vocabulary: Vocabulary, unknown: Int32?, spacePrefix: SpacePrefix, merges: MergeTable? = nil
+    ) {
         priorities = vocabulary.scores.map(Self.priority)
+        self.merges = merges
         byteIDs = (0...255).map { byte in
             let digits = String(byte, radix: 16, uppercase: true)
             return vocabulary.id(of: "<0x" + (byte < 16 ? "0" : "") + digits + ">") ?? -1
         }
         self.unknown = unknown
-        self.addsSpacePrefix = addsSpacePrefix
+        self.spacePrefix = spacePrefix
         wordsAreSeparate = !(0..<vocabulary.count).contains {
             switch vocabulary.types[$0] {
             case .normal, .userDefined, .unused:
@@ -34,14 +50,28 @@ struct SentencePieceModel: Sendable {
         }
     }
 
-    /// Appends the tokens of a range of the text.
+    /// Whether a space goes before a range of the text, which begins it or follows a special token.
+    private func addsSpace(before range: Range<Int>, of text: ScannedText) -> Bool {
+        let hasSpace =
+            text.bytes[range.lowerBound] == 0x20
+            || Self.isSpace(text.bytes, at: range.lowerBound, end: range.upperBound)
+        return switch spacePrefix {
+        case .never: false
+        case .always: true
+        case .unlessSpaced: !hasSpace
+        case .first: !hasSpace && range.lowerBound == 0
+        }
+    }
+
+    /// Appends the tokens of a range of the text, which is not empty and begins the text or follows
+    /// a special token.
     func encode(
-        _ text: ScannedText, _ range: Range<Int>, spaceBefore: Bool, vocabulary: Vocabulary,
+        _ text: ScannedText, _ range: Range<Int>, vocabulary: Vocabulary,
         workspace: inout MergeWorkspace, into ids: inout [Int32]
     ) {
         var escaped: [UInt8] = []
         escaped.reserveCapacity(range.count + range.count / 2 + 3)
-        if spaceBefore { escaped += Self.space }
+        if addsSpace(before: range, of: text) { escaped += Self.space }
         for position in range {
             let byte = text.bytes[position]
             if byte == 0x20 { escaped += Self.space } else { escaped.append(byte) }
@@ -63,11 +93,13 @@ struct SentencePieceModel: Sendable {
     private struct Rules: MergeRules {
         let vocabulary: Vocabulary
         let priorities: [UInt32]
+        let merges: MergeTable?
         let text: [UInt8]
         let base: Int
 
         @inline(__always)
         func merge(_ left: MergeSymbol, _ right: MergeSymbol) -> Merge? {
+            if let merges { return merges.merge(left.id, right.id) }
             guard
                 let id = vocabulary.plainID(
                     of: text, base + Int(left.start)..<base + Int(right.end))
@@ -95,7 +127,8 @@ struct SentencePieceModel: Sendable {
         }
         workspace.mergeAll(
             Rules(
-                vocabulary: vocabulary, priorities: priorities, text: text, base: word.lowerBound))
+                vocabulary: vocabulary, priorities: priorities, merges: merges, text: text,
+                base: word.lowerBound))
         for symbol in workspace.symbols {
             if symbol.id >= 0 {
                 ids.append(symbol.id)

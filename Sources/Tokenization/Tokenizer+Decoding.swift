@@ -39,7 +39,7 @@ extension Tokenizer {
     public func decode(_ ids: [Int32], renderSpecial: Bool) -> [UInt8] {
         var output: [UInt8] = []
         var removesSpace = false
-        if case .sentencePiece(let model) = model { removesSpace = model.addsSpacePrefix }
+        if case .sentencePiece(let model) = model { removesSpace = model.spacePrefix != .never }
         for id in ids {
             let start = output.count
             appendBytes(of: id, renderSpecial: renderSpecial, to: &output)

@@ -47,7 +47,8 @@ extension Tokenizer {
             model = .sentencePiece(
                 SentencePieceModel(
                     vocabulary: vocabulary, unknown: unknown,
-                    addsSpacePrefix: try metadata.bool(Key.addsSpacePrefix) ?? true))
+                    spacePrefix: try Self.spacePrefix(metadata),
+                    merges: try MergeTable(metadata, Key.listedMerges, vocabulary: vocabulary)))
             vocabulary.scores = []
             addsBeginningByDefault = true
         } else {
@@ -74,6 +75,19 @@ extension Tokenizer {
         special = SpecialTokenMatcher(
             vocabulary, types: [.userDefined, .control, .unknown], takesSpace: takesSpace)
         self.vocabulary = vocabulary
+    }
+
+    private static func spacePrefix(
+        _ metadata: GGUFMetadata
+    ) throws(ModelFileError) -> SentencePieceModel.SpacePrefix {
+        guard let name = try metadata.string(Key.spacePrefix) else {
+            return try metadata.bool(Key.addsSpacePrefix) ?? true ? .always : .never
+        }
+        guard let prefix = SentencePieceModel.SpacePrefix(rawValue: name) else {
+            throw metadata.error(
+                Key.spacePrefix, "expected never, always, unless-spaced or first, found '\(name)'")
+        }
+        return prefix
     }
 
     /// The tokens of Phi-3 that swallow the white space after them. GGUF files do not carry that
@@ -113,6 +127,10 @@ extension Tokenizer {
         static let addsBeginning = "tokenizer.ggml.add_bos_token"
         static let addsEnd = "tokenizer.ggml.add_eos_token"
         static let addsSpacePrefix = "tokenizer.ggml.add_space_prefix"
+        /// What GGUF has no word for, in models that come from a tokenizer.json: the merges of a
+        /// SentencePiece model, and more ways to put a space before a text.
+        static let listedMerges = "sluice.tokenizer.merges"
+        static let spacePrefix = "sluice.tokenizer.space_prefix"
     }
 }
 
@@ -184,19 +202,29 @@ extension BytePairModel {
             return vocabulary.plainID(of: text, 0..<text.count) ?? -1
         }
 
-        guard let lines = try metadata.array(Key.merges) else {
-            throw metadata.error(Key.merges, "missing: byte-pair encoding needs merges")
-        }
+        guard
+            let merges = try MergeTable(metadata, Key.merges, vocabulary: vocabulary)
+        else { throw metadata.error(Key.merges, "missing: byte-pair encoding needs merges") }
+        self.merges = merges
+    }
+}
+
+extension MergeTable {
+    /// Reads the merges under `key`, each `LEFT RIGHT`; nil when there are none.
+    init?(
+        _ metadata: GGUFMetadata, _ key: String, vocabulary: Vocabulary
+    ) throws(ModelFileError) {
+        guard let lines = try metadata.array(key) else { return nil }
         guard lines.elementType == .string || lines.count == 0, lines.count < Int(Int32.max) else {
-            throw metadata.error(Key.merges, "expected strings, found another type")
+            throw metadata.error(key, "expected strings, found another type")
         }
-        var merges = MergeTable(capacity: lines.count)
+        self.init(capacity: lines.count)
         for number in 0..<lines.count {
             // "left right"; a first character is never the separator.
             var text = Array(lines.bytes(at: number))
             guard let space = text.dropFirst().firstIndex(of: 0x20) else {
                 throw metadata.error(
-                    Key.merges,
+                    key,
                     "entry \(number): expected two tokens with a space between, found one")
             }
             let left = vocabulary.plainID(of: text, 0..<space)
@@ -206,9 +234,8 @@ extension BytePairModel {
             else {
                 continue
             }
-            merges.append(left: left, right: right, merged: merged)
+            append(left: left, right: right, merged: merged)
         }
-        self.merges = merges
     }
 }
 

@@ -62,20 +62,16 @@ public struct Tokenizer: Sendable {
         let scanned = ScannedText(text)
         let matcher = parseSpecial ? special : userDefined
         var workspace = MergeWorkspace()
-        var followsToken = true
         for fragment in matcher.fragments(of: text, vocabulary: vocabulary) {
             switch (fragment, model) {
             case (.token(let id), _):
                 ids.append(id)
-                followsToken = true
             case (.text(let range), .bytePair(let model)):
                 model.encode(
                     scanned, range, vocabulary: vocabulary, workspace: &workspace, into: &ids)
             case (.text(let range), .sentencePiece(let model)):
                 model.encode(
-                    scanned, range, spaceBefore: model.addsSpacePrefix && followsToken,
-                    vocabulary: vocabulary, workspace: &workspace, into: &ids)
-                followsToken = false
+                    scanned, range, vocabulary: vocabulary, workspace: &workspace, into: &ids)
             }
         }
         if addSpecial, addsEnd, let endOfSequence { ids.append(endOfSequence) }

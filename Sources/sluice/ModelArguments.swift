@@ -6,7 +6,11 @@ import ModelFormats
 
 /// Which model; see `ModelLocation`.
 struct ModelArgument: ParsableArguments {
-    @Argument(help: "GGUF file (of a split one, any part) or package; none means the demo model.")
+    @Argument(
+        help: """
+            GGUF file (of a split one, any part), package, or directory with config.json and safetensors; \
+            none means the demo model.
+            """)
     var model: String?
 }
 
@@ -167,7 +171,7 @@ enum ModelLocation {
         try ModelDescription(file: file(name))
     }
 
-    /// Opens the file of a model, which may hold no more than a vocabulary.
+    /// Opens the files of a model, which may hold no more than a vocabulary.
     static func file(_ name: String?) throws -> ModelFile {
         let path = try path(name)
         guard unsafe access(path, R_OK) == 0 else {

@@ -13,6 +13,8 @@
 //
 // The corpus of FuzzTokenizer is ../Fixtures/tokenizers, with -max_len=32768. FuzzPackage wants packages that
 // `sluice pack` has made of small models, with -max_len=524288.
+// The corpus of FuzzTokenizer is ../Fixtures/tokenizers, with -max_len=32768; that of FuzzHuggingFace
+// ../Fixtures/huggingface/models/mixtral-f32, ../Fixtures/huggingface/tokenizers and others beside them.
 //
 // The third flag is not a repetition: of two separate ones swiftc obeys the last, and without coverage of
 // Swift code the fuzzer is blind. It says at the start how many PCs it sees: thousands, not dozens.
@@ -36,6 +38,16 @@ let package = Package(
         .executableTarget(
             name: "FuzzPackage",
             dependencies: [.product(name: "ModelFormats", package: "sluice")],
+            swiftSettings: [
+                .swiftLanguageMode(.v6),
+                .unsafeFlags(["-parse-as-library"]),
+            ]),
+        .executableTarget(
+            name: "FuzzHuggingFace",
+            dependencies: [
+                .product(name: "ModelFormats", package: "sluice"),
+                .product(name: "Tokenization", package: "sluice"),
+            ],
             swiftSettings: [
                 .swiftLanguageMode(.v6),
                 .unsafeFlags(["-parse-as-library"]),
