@@ -58,16 +58,15 @@ public struct HobbitWeights: Sendable, Equatable {
     public static let replayed = HobbitWeights(
         recency: 0.7, frequency: 0.1, fullWidth: 0.1, layerDistance: 0.1)!
 
-    /// Nil unless every weight is at least 0 and they add up to 1 (within a thousandth; they are
-    /// scaled to do so exactly).
+    /// Nil unless every weight is at least 0 and they add up to 1, within a thousandth.
     public init?(recency: Double, frequency: Double, fullWidth: Double, layerDistance: Double) {
         let weights = [recency, frequency, fullWidth, layerDistance]
         let sum = weights.reduce(0, +)
         guard weights.allSatisfy({ $0 >= 0 }), abs(sum - 1) < 1e-3 else { return nil }
-        self.recency = recency / sum
-        self.frequency = frequency / sum
-        self.fullWidth = fullWidth / sum
-        self.layerDistance = layerDistance / sum
+        self.recency = recency
+        self.frequency = frequency
+        self.fullWidth = fullWidth
+        self.layerDistance = layerDistance
     }
 }
 

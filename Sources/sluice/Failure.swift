@@ -39,6 +39,7 @@ enum Failure {
     private static func code(_ kind: TraceError.Kind) -> ExitCode {
         switch kind {
         case .unusableFile: noInput
+        case .cannotCreate: Failure.cannotCreate
         case .malformed: badData
         case .disk: disk
         case .unsuitable: usage

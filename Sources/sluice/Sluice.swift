@@ -16,6 +16,7 @@ struct Sluice: ParsableCommand {
         version: Versions.text,
         subcommands: [
             RunCommand.self, InspectCommand.self, PlanCommand.self, LogitsCommand.self,
-            TokenizeCommand.self, DetokenizeCommand.self, BenchCommand.self, ReplayCommand.self,
+            TokenizeCommand.self, DetokenizeCommand.self, BenchCommand.self, TraceCommand.self,
+            ReplayCommand.self,
         ])
 }

@@ -219,6 +219,6 @@ final class TracePath {
         let unwritable = #expect(throws: TraceError.self) {
             _ = try TraceWriter(path: "/none/such", header: Self.header())
         }
-        #expect(unwritable?.kind == .unusableFile)
+        #expect(unwritable?.kind == .cannotCreate)
     }
 }

@@ -4,8 +4,10 @@ public struct TraceError: Error, CustomStringConvertible, Sendable, Equatable {
 
     /// What went wrong, for callers that act on it.
     public enum Kind: Sendable, Equatable {
-        /// The file cannot be opened or created.
+        /// The file cannot be opened.
         case unusableFile
+        /// The file cannot be created.
+        case cannotCreate
         /// The file is not a trace, contradicts itself, or ends within a token.
         case malformed
         /// Reading or writing failed.

@@ -48,7 +48,7 @@ public struct TraceWriter: ~Copyable {
         let descriptor = unsafe open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
         guard descriptor >= 0 else {
             throw TraceError(
-                .unusableFile, "\(path): cannot be created (\(errnoText(errno)))")
+                .cannotCreate, "\(path): cannot be created (\(errnoText(errno)))")
         }
         self.init(path, temporary, descriptor, header)
     }
