@@ -21,7 +21,7 @@ public struct CacheReplay: ~Copyable {
     private var protector: [Int]
     private var ranking: ReplayRanking
     private var count = 0
-    private var result = ReplayResult()
+    private var result: ReplayResult
 
     /// Replays a trace.
     ///
@@ -30,35 +30,37 @@ public struct CacheReplay: ~Copyable {
         _ trace: RoutingTrace, _ settings: ReplaySettings
     ) throws(TraceError) -> ReplayResult {
         let visits = ReplayVisits(trace, prefill: settings.prefill)
-        var replay = try CacheReplay(trace.shape, settings, visits)
+        let (capacity, cost) = try measures(trace.shape, settings)
+        var replay = CacheReplay(
+            trace.shape, settings, visits, capacity: capacity, cost: cost)
         replay.run(visits)
         replay.result.tokens =
             visits.decodeTokens + (settings.countsPrefill ? visits.prefillTokens : 0)
         return replay.result
     }
 
-    private init(
-        _ shape: TraceShape, _ settings: ReplaySettings, _ visits: ReplayVisits
-    ) throws(TraceError) {
-        let experts = shape.layerCount * shape.expertsPerLayer
-        var cost = [Int](repeating: 1, count: shape.layerCount)
+    /// What the cache holds in the settings' unit, and what an expert takes of it by layer.
+    ///
+    /// - Throws: `TraceError` where that is not one expert, or not known.
+    private static func measures(
+        _ shape: TraceShape, _ settings: ReplaySettings
+    ) throws(TraceError) -> (capacity: Int, cost: [Int]) {
         let capacity: Int
-        let slots: Int
+        let cost: [Int]
         let unit: String
         switch settings.capacity {
         case .experts(let count):
             capacity = count
-            slots = count
+            cost = [Int](repeating: 1, count: shape.layerCount)
             unit = "experts"
         case .bytes(let bytes):
             guard let sizes = shape.expertBytes else {
                 throw TraceError(
                     .unsuitable, "a cache in bytes, and a trace that names no expert's size")
             }
-            cost = sizes
             capacity = bytes
+            cost = sizes
             unit = "bytes"
-            slots = bytes / max(1, sizes.reduce(0, +) / sizes.count)
         }
         let pools = settings.perLayer ? shape.layerCount : 1
         guard let largest = cost.max(), capacity / pools >= largest else {
@@ -68,8 +70,24 @@ public struct CacheReplay: ~Copyable {
                     + (settings.perLayer ? ", shared by \(pools) layers," : "")
                     + " does not hold one expert; give more")
         }
+        return (capacity, cost)
+    }
+
+    private init(
+        _ shape: TraceShape, _ settings: ReplaySettings, _ visits: ReplayVisits, capacity: Int,
+        cost: [Int]
+    ) {
+        let experts = shape.layerCount * shape.expertsPerLayer
+        let pools = settings.perLayer ? shape.layerCount : 1
+        let slots = capacity / max(1, cost.reduce(0, +) / cost.count)
+        var result = ReplayResult()
+        if shape.expertBytes != nil {
+            result.missedBytes = 0
+            result.readAheadBytes = 0
+        }
         self.settings = settings
         self.cost = cost
+        self.result = result
         expertsPerLayer = shape.expertsPerLayer
         expertBytes = shape.expertBytes
         poolCapacity = capacity / pools
@@ -79,10 +97,6 @@ public struct CacheReplay: ~Copyable {
         protector = [Int](repeating: -1, count: experts)
         ranking = ReplayRanking(
             policy: settings.policy, shape: shape, slotCount: min(slots, experts), visits: visits)
-        if shape.expertBytes != nil {
-            result.missedBytes = 0
-            result.readAheadBytes = 0
-        }
     }
 
     private mutating func run(_ visits: ReplayVisits) {

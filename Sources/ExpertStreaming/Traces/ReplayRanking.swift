@@ -10,7 +10,7 @@ struct ReplayRanking: ~Copyable {
     /// By expert: the visit that uses it next, as far as it has not been served.
     private var nextVisit: [Int]
     /// By use, in the order of the visits: the next visit that uses the same expert.
-    private var following: [Int] = []
+    private let following: [Int]
     private var useIndex = 0
 
     // lookahead
@@ -29,8 +29,9 @@ struct ReplayRanking: ~Copyable {
         lastUse = [Int](repeating: 0, count: experts)
         ahead = lastUse
         var next = [Int](repeating: Int.max, count: experts)
+        var following: [Int] = []
         if policy == .belady {
-            var following = [Int](repeating: Int.max, count: visits.experts.count)
+            following = [Int](repeating: Int.max, count: visits.experts.count)
             for (index, visit) in visits.visits.enumerated().reversed() {
                 for use in (visit.first..<visit.first + visit.count).reversed() {
                     let expert = Int(visits.experts[use])
@@ -38,8 +39,8 @@ struct ReplayRanking: ~Copyable {
                     next[expert] = index
                 }
             }
-            self.following = following
         }
+        self.following = following
         nextVisit = next
     }
 
