@@ -243,28 +243,32 @@ public struct MemoryPlan: Sendable {
 }
 
 extension ExpertLayout {
-    /// The experts of `model`: for each layer and expert its gate, up and down matrices.
-    init(model: ModelDescription) throws {
-        guard model.planesPerExpert == 1 else {
-            throw EngineError(
-                "\(model.file.paths[0]): its experts are cut into \(model.planesPerExpert) planes; only "
-                    + "packages made with --planes none can be run")
-        }
+    /// The experts of `model`: for each layer, expert and plane its gate, up and down matrices.
+    init(model: ModelDescription) throws(StreamingError) {
+        let planes = model.planesPerExpert
         var extents: [ExpertExtent] = []
-        extents.reserveCapacity(model.layerCount * model.expertCount * 3)
+        var checksums: [UInt32] = []
+        extents.reserveCapacity(model.layerCount * model.expertCount * planes * 3)
         for layer in 0..<model.layerCount {
             for expert in 0..<model.expertCount {
-                for part in 0..<3 {
-                    let extent = model.extent(layer: layer, expert: expert, plane: 0, part: part)
-                    extents.append(
-                        ExpertExtent(
-                            fileIndex: extent.fileIndex, offset: extent.offset,
-                            byteCount: extent.byteCount))
+                for plane in 0..<planes {
+                    for part in 0..<3 {
+                        let extent = model.extent(
+                            layer: layer, expert: expert, plane: plane, part: part)
+                        extents.append(
+                            ExpertExtent(
+                                fileIndex: extent.fileIndex, offset: extent.offset,
+                                byteCount: extent.byteCount))
+                    }
+                    if let sum = model.checksum(layer: layer, expert: expert, plane: plane) {
+                        checksums.append(sum)
+                    }
                 }
             }
         }
         try self.init(
             layerCount: model.layerCount, expertsPerLayer: model.expertCount, partsPerExpert: 3,
-            extents: extents, fileSizes: model.file.fileSizes)
+            planesPerExpert: planes, nested: model.planesNest, extents: extents,
+            checksums: checksums, fileSizes: model.file.fileSizes)
     }
 }

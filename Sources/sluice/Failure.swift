@@ -30,10 +30,24 @@ enum Failure {
             throw report("\(error)", error.kind == .invalidLayout ? badData : disk)
         } catch let error as ProfilingError {
             throw report("\(error)", badData)
+        } catch let error as TraceError {
+            throw report("\(error)", code(error.kind))
+        } catch let error as EvictionPolicyError {
+            throw report("\(error)", usage)
         } catch let error as InputError {
             throw report(error.description, error.code)
         } catch {
             throw report("\(error)", ExitCode(70))
+        }
+    }
+
+    private static func code(_ kind: TraceError.Kind) -> ExitCode {
+        switch kind {
+        case .unusableFile: noInput
+        case .cannotCreate: Failure.cannotCreate
+        case .malformed: badData
+        case .disk: disk
+        case .unsuitable: usage
         }
     }
 

@@ -167,4 +167,21 @@ enum TextTable {
             row.0 + String(repeating: " ", count: width - row.0.count + 2) + row.1 + "\n"
         }.joined()
     }
+
+    /// Columns: the first to the left, the others to the right.
+    static func aligned(_ lines: [[String]]) -> String {
+        var widths: [Int] = []
+        for line in lines {
+            for (column, cell) in line.enumerated() {
+                if column == widths.count { widths.append(0) }
+                widths[column] = max(widths[column], cell.count)
+            }
+        }
+        return lines.map { line in
+            line.enumerated().map { column, cell in
+                let space = String(repeating: " ", count: widths[column] - cell.count)
+                return column == 0 ? cell + space : space + cell
+            }.joined(separator: "  ") + "\n"
+        }.joined()
+    }
 }
