@@ -77,7 +77,8 @@ internal import Quantization
         let streamer = try ExpertStreamer(
             layout: plan.layout, paths: model.file.paths, plan: plan.streaming,
             activeExpertsPerToken: model.expertsPerToken,
-            options: StreamingOptions(io: options.io))
+            options: StreamingOptions(
+                io: options.io, policy: options.policy, planeShares: options.planeShares))
         let scratch = unsafe AnonymousMemory.allocate(plan.scratch.byteCount)
         let keyValues = unsafe AnonymousMemory.allocate(plan.keyValueBytes)
         let state = UnsafeMutablePointer<EngineState>.allocate(capacity: 1)
@@ -470,7 +471,7 @@ internal import Quantization
                     let matrices = unsafe state.pointee.addReady(
                         expert: Int(wave[index]), planes: planes)
                     for part in 0..<3 {
-                        for plane in unsafe 0..<matrices[part].addressCount {
+                        for plane in unsafe matrices[part].usedPlanes {
                             unsafe matrices[part].place(
                                 plane: plane,
                                 at: streamer.address(index: index, plane: plane, part: part))

@@ -15,6 +15,11 @@ public struct EngineOptions: Sendable {
     public var threads: Int?
     /// Rung of the I/O ladder; nil probes from the top.
     public var io: IOMode?
+    /// Which expert leaves the cache first.
+    public var policy = EvictionPolicy.lru
+    /// Slots for each plane of the experts relative to those of the first, at most 1 each; missing
+    /// ones are 1. Less than 1 keeps more experts coarse and fewer whole.
+    public var planeShares: [Double] = []
     public var arithmetic = Arithmetic.int8
     /// Most tokens computed together in prefill.
     public var chunk = EngineOptions.defaultChunk

@@ -2,8 +2,8 @@ internal import CKernels
 internal import ModelFormats
 internal import Quantization
 
-/// One of an expert's three matrices: in one piece as its file has it, or cut into planes of which
-/// some are in memory.
+/// One of an expert's three matrices: in one piece as its file has it, cut into planes of which some
+/// are in memory, or with a coarser version in another format beside it.
 ///
 /// Made once per layer with shape and format; a copy gets the addresses when its expert is leased.
 @unsafe struct ExpertMatrix {
@@ -15,6 +15,10 @@ internal import Quantization
     private let planeCount: Int
     /// Where plane 0 begins in its part, behind the scales.
     private let firstPlaneOffset: Int
+    /// The matrix whole and in its coarser version, where planes are two versions.
+    private var versions: (low: Matrix, whole: Matrix)?
+    /// Planes that `place` must be given the addresses of.
+    private(set) var usedPlanes = 0..<1
 
     /// - Parameter unplaced: Any address, which no one reads before `place`.
     init(
@@ -47,18 +51,29 @@ internal import Quantization
             weights: unplaced, rows: part.rows, columns: part.columns,
             rowBytes: part.format.byteCount(elements: part.columns), format: part.format, path: path
         )
+        unsafe versions = nil
+        if let low = part.lowFormat {
+            let coarse = unsafe Matrix(
+                weights: unplaced, rows: part.rows, columns: part.columns,
+                rowBytes: low.byteCount(elements: part.columns), format: low,
+                path: MatrixPath(format: low, arithmetic: arithmetic))
+            unsafe versions = (coarse, matrix)
+        }
     }
-
-    /// Addresses that `place` must be given: one for each plane in use.
-    var addressCount: Int { unsafe planeCount == 0 ? 1 : Int(planes.count) }
 
     /// Takes the first `count` planes, or as many as the format has. The experts of a layer have as
     /// many planes as their widest matrix.
     mutating func use(planes count: Int) {
+        if let versions = unsafe versions {
+            unsafe matrix = count == 1 ? versions.low : versions.whole
+            unsafe usedPlanes = (count - 1)..<count
+            return
+        }
         guard unsafe planeCount > 0 else { return }
         let bits = unsafe planes.bits
         let used = unsafe min(count, planeCount)
         unsafe planes.count = UInt8(used)
+        unsafe usedPlanes = 0..<used
         unsafe planes.missing_bits =
             (used < 2 ? bits.1 : 0) + (used < 3 ? bits.2 : 0) + (used < 4 ? bits.3 : 0)
     }

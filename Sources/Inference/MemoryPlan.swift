@@ -122,7 +122,7 @@ public struct MemoryPlan: Sendable {
         func plan(_ cacheBytes: Int) throws(StreamingError) -> StreamingPlan {
             try ExpertStreamer.plan(
                 layout: layout, alignment: alignment, activeExpertsPerToken: model.expertsPerToken,
-                cacheBytes: cacheBytes)
+                cacheBytes: cacheBytes, planeShares: options.planeShares)
         }
         let needs = ExpertStreamer.needs(
             layout: layout, alignment: alignment, activeExpertsPerToken: model.expertsPerToken)

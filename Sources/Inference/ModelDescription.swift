@@ -79,6 +79,9 @@ public struct ModelDescription: Sendable {
         /// whole; nil elsewhere.
         public var lowFormat: BlockFormat?
 
+        /// The formats it may have to be multiplied in.
+        var formats: [BlockFormat] { [format] + [lowFormat].compactMap { $0 } }
+
         /// Bytes of one expert's matrix.
         public var byteCount: Int { format.byteCount(elements: columns) * rows }
 

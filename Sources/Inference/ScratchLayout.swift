@@ -49,10 +49,10 @@ struct ScratchLayout: Sendable {
             [head]
                 + model.layers.flatMap { layer in
                     [layer.query, layer.key, layer.value, layer.router].map(\.format)
-                        + layer.parts.prefix(2).map(\.format)
+                        + layer.parts.prefix(2).flatMap(\.formats)
                 })
         let mixedKinds = kinds(model.layers.map(\.attentionOutput.format))
-        let hiddenKinds = kinds(model.layers.map { $0.parts[2].format })
+        let hiddenKinds = kinds(model.layers.flatMap { $0.parts[2].formats })
         rowBufferLength = max(embedding, queryWidth, model.expertWidth)
 
         layers = unsafe take(model.layerCount * MemoryLayout<LayerState>.stride)

@@ -44,6 +44,11 @@ struct EngineSetting {
             case "threads": options.threads = try parsed(name, value, Int(value))
             case "io": options.io = try parsed(name, value, IOArgument(rawValue: value)).mode
             case "math": options.arithmetic = try parsed(name, value, Arithmetic(rawValue: value))
+            case "policy": options.policy = try EvictionPolicy(value)
+            case "plane-shares":
+                options.planeShares = try parsed(
+                    name, value, PlaneSharesArgument(argument: value)
+                ).shares
             case "miss": options.missPolicy = try MissPolicy(value)
             case "predict":
                 options.predictor =

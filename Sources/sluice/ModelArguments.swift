@@ -51,6 +51,22 @@ struct EngineArguments: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
+            "Which expert leaves the cache first: \(EvictionPolicy.names.joined(separator: ", ")).",
+            valueName: "policy"),
+        transform: { try EvictionPolicy($0) })
+    var policy: EvictionPolicy = .lru
+
+    @Option(
+        help: ArgumentHelp(
+            """
+            Slots for the planes of a package's experts relative to those of the first, as 1,0.7: less than 1 \
+            keeps more experts coarse and fewer whole.
+            """,
+            valueName: "shares"))
+    var planeShares: PlaneSharesArgument = PlaneSharesArgument()
+
+    @Option(
+        help: ArgumentHelp(
             """
             What to do in decode when an expert is not in memory: \(MissPolicy.names.joined(separator: ", ")), \
             with settings as in fallback,T1=0.6,T2=0.9; all but exact change the answer, and how much of the \
@@ -85,6 +101,8 @@ struct EngineArguments: ParsableArguments {
         options.threads = threads
         options.io = io.mode
         options.arithmetic = math
+        options.policy = policy
+        options.planeShares = planeShares.shares
         options.missPolicy = miss
         options.predictor = predict.predictor
         options.prefetchRanks = prefetch
@@ -110,6 +128,24 @@ enum IOArgument: String, ExpressibleByArgument, CaseIterable {
 }
 
 extension Arithmetic: ExpressibleByArgument {}
+
+/// Relative slot counts as `--plane-shares` takes them.
+struct PlaneSharesArgument: ExpressibleByArgument, CustomStringConvertible {
+    var shares: [Double] = []
+
+    init() {}
+
+    init?(argument: String) {
+        for word in argument.split(separator: ",", omittingEmptySubsequences: false) {
+            guard let share = Double(word), share > 0, share <= 1 else { return nil }
+            shares.append(share)
+        }
+    }
+
+    var description: String {
+        shares.isEmpty ? "1" : shares.map { "\($0)" }.joined(separator: ",")
+    }
+}
 
 /// A predictor as `--predict` names it.
 struct PredictorArgument: ExpressibleByArgument, CustomStringConvertible {
