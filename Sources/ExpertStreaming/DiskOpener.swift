@@ -11,14 +11,14 @@ struct DiskOpener {
     struct Opened: ~Copyable {
         var disk: Disk
         var mode: IOMode
-        /// The mode in words; after them comes what the disk says of registered buffers, then why no
-        /// better mode is in use.
+        /// The mode in words; after them comes what the disk says of registered buffers, then why
+        /// no better mode is in use.
         var reason: String
         var because: String
     }
 
-    /// - Parameter forced: the rung was asked for; otherwise reader threads step in for a ring that the
-    ///   kernel grants in small and refuses in full (RLIMIT_MEMLOCK before Linux 5.12).
+    /// - Parameter forced: the rung was asked for; otherwise reader threads step in for a ring that
+    ///   the kernel grants in small and refuses in full (RLIMIT_MEMLOCK before Linux 5.12).
     func open(
         _ choice: consuming DiskLadder.Choice, forced: Bool, arena: borrowing SlotArena,
         simulated: SimulatedDisk?

@@ -9,16 +9,16 @@
 //     requestUpgrade --------+                       +-> failed: forgotten
 extension ExpertStreamer {
 
-    /// Bytes of background reads in flight at which further ones wait: 2.4 ms of a disk of 0.86 GB/s,
-    /// 0.7 ms of one of 3 GB/s.
+    /// Bytes of background reads in flight at which further ones wait: 2.4 ms of a disk of 0.86
+    /// GB/s, 0.7 ms of one of 3 GB/s.
     static let backgroundWindowBytes = 2 << 20
     /// Bytes of the set's reads in flight above which nothing is sent in the background.
     static let quietBytes = 1 << 20
 
-    /// Says which experts a layer to come will probably ask for, likeliest first. They are read when
-    /// the disk has nothing better to do, as far as they are absent, and those in memory stay until
-    /// the layer has passed; nothing is promised, and the governor may allow only the first of them,
-    /// or none, to be read. Replaces what was said of that layer before.
+    /// Says which experts a layer to come will probably ask for, likeliest first. They are read
+    /// when the disk has nothing better to do, as far as they are absent, and those in memory stay
+    /// until the layer has passed; nothing is promised, and the governor may allow only the first
+    /// of them, or none, to be read. Replaces what was said of that layer before.
     ///
     /// - Parameters:
     ///   - layer: the next layer of this number: of this token if it is still to come, else of the
@@ -67,9 +67,9 @@ extension ExpertStreamer {
         windowTokens = 1
     }
 
-    /// Asks for the missing planes of an expert that is in memory at a narrower width. They are read
-    /// after all that is acquired and before all that is predicted, if room for them can be taken
-    /// from experts that deserve it less; nothing is promised.
+    /// Asks for the missing planes of an expert that is in memory at a narrower width. They are
+    /// read after all that is acquired and before all that is predicted, if room for them can be
+    /// taken from experts that deserve it less; nothing is promised.
     public mutating func requestUpgrade(layer: Int, expert: Int) {
         precondition(
             layer >= 0 && layer < layout.layerCount && expert >= 0
@@ -83,9 +83,9 @@ extension ExpertStreamer {
         poll()
     }
 
-    /// Deals with reads that have arrived, and sends what waits in the background. `acquire`, `next`
-    /// and `release` do it too; call it between the steps of a long computation, so that the disk
-    /// does not run dry.
+    /// Deals with reads that have arrived, and sends what waits in the background. `acquire`,
+    /// `next` and `release` do it too; call it between the steps of a long computation, so that the
+    /// disk does not run dry.
     public mutating func poll() {
         if failure == nil, hasBackgroundWork || hasPiecesWaiting || inFlight > 0 { move(wait: 0) }
     }
@@ -176,8 +176,8 @@ extension ExpertStreamer {
         settle(slot: slot)
     }
 
-    /// A slot whose reading was given up is free when nothing more of it is in flight; unless it was
-    /// asked for since.
+    /// A slot whose reading was given up is free when nothing more of it is in flight; unless it
+    /// was asked for since.
     mutating func settle(slot: Int) {
         guard reads[slot].flying == 0 else { return }
         if reads[slot].priority == .demand {

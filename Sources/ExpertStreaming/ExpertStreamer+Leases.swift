@@ -212,8 +212,8 @@ extension ExpertStreamer {
 
     /// Ends the leases of the acquired set.
     ///
-    /// Waits for the set's reads in flight, and for no others. Planes whose reads failed, or were not
-    /// sent yet, are forgotten; all others stay, the last of the set as the most recently used.
+    /// Waits for the set's reads in flight, and for no others. Planes whose reads failed, or were
+    /// not sent yet, are forgotten; all others stay, the last of the set as the most recently used.
     public mutating func release() {
         demand.removeAll()
         dropRetries()

@@ -44,8 +44,8 @@ extension ExpertStreamer {
             alignment: plan.alignment)
     }
 
-    /// The tag of the next piece of a queue of slots, in which a slot stays until it is cut up; -1 if
-    /// the queue is empty.
+    /// The tag of the next piece of a queue of slots, in which a slot stays until it is cut up; -1
+    /// if the queue is empty.
     private mutating func nextTag(background isBackground: Bool) -> Int {
         guard isBackground ? background.count > 0 : demand.count > 0 else { return -1 }
         let slot = isBackground ? background[0] : demand[0]
@@ -209,8 +209,8 @@ extension ExpertStreamer {
         freeTagCount += 1
     }
 
-    /// All pieces of a plane are there: what does not match its checksum is read once more, and then
-    /// counts as damaged.
+    /// All pieces of a plane are there: what does not match its checksum is read once more, and
+    /// then counts as damaged.
     private mutating func check(slot: Int) {
         let (matches, range) = verify(slot: slot)
         if matches {
@@ -315,8 +315,8 @@ extension ExpertStreamer {
         retryCount = kept
     }
 
-    /// Notes the set's first failure; its reads not yet sent will not be. A failure in the background
-    /// is nobody's: whoever asks for the expert will be told.
+    /// Notes the set's first failure; its reads not yet sent will not be. A failure in the
+    /// background is nobody's: whoever asks for the expert will be told.
     private mutating func fail(_ tag: Int, error: Int32) {
         let piece = pieces[tag]
         land(tag)

@@ -47,8 +47,8 @@ extension ExpertStreamer {
     /// it works, never more memory is taken than before or after.
     ///
     /// - Parameter cacheBytes: memory for slots, as for `init`.
-    /// - Throws: `cacheTooSmall`, and nothing has changed; `outOfMemory`, and the cache is no larger
-    ///   than it was (see `plan`). It goes on working either way.
+    /// - Throws: `cacheTooSmall`, and nothing has changed; `outOfMemory`, and the cache is no
+    ///   larger than it was (see `plan`). It goes on working either way.
     public mutating func resize(cacheBytes: Int) throws(StreamingError) {
         precondition(setCount == 0, "the experts acquired before are not released")
         var wanted = try StreamingPlan(

@@ -121,8 +121,8 @@ public struct ExpertStreamer: ~Copyable {
     ///   - activeExpertsPerToken: experts that a token uses in each layer.
     ///   - cacheBytes: memory for slots; the plan uses at most that.
     ///   - planeShares: as in `StreamingOptions`.
-    /// - Throws: `cacheTooSmall` with the size that would do; `invalidLayout` for shares that do not
-    ///   fit the layout.
+    /// - Throws: `cacheTooSmall` with the size that would do; `invalidLayout` for shares that do
+    ///   not fit the layout.
     public static func plan(
         layout: ExpertLayout, alignment: Int, activeExpertsPerToken: Int, cacheBytes: Int,
         planeShares: [Double] = []

@@ -48,9 +48,11 @@ public struct ExpertStreamerStatistics: Sendable, Equatable {
         hits + misses == 0 ? 1 : Double(hits) / Double(hits + misses)
     }
 
-    /// Bytes read ahead of which nobody knows yet whether they will be asked for.
+    /// Bytes read ahead of which nobody knows yet whether they will be asked for. Of a difference:
+    /// 0 if more were decided about than were read.
     public var unknownSpeculativeBytes: UInt64 {
-        speculativeBytes - usefulSpeculativeBytes - wastedSpeculativeBytes
+        let decided = usefulSpeculativeBytes + wastedSpeculativeBytes
+        return speculativeBytes > decided ? speculativeBytes - decided : 0
     }
 
     public static func - (later: Self, earlier: Self) -> Self {

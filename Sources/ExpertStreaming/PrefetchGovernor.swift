@@ -1,12 +1,12 @@
-/// Decides how many predicted experts per layer may be read ahead: fewer when that does not pay, more
-/// when it does.
+/// Decides how many predicted experts per layer may be read ahead: fewer when that does not pay,
+/// more when it does.
 ///
 /// Time is cut into windows of tokens. What pays is less stalling, and that is measured rather than
 /// inferred: every so often a window runs without reading ahead, and the next one is compared with
 /// it. A window with reading ahead that stalls more than the one without turns the level down; one
-/// that stalls less by a margin turns it up. Between comparisons the level goes down when most bytes
-/// of a window were wasted, because on a busy disk or a small cache they cost what they displace.
-/// At level 0 only comparisons read ahead, at level 1, and ever more rarely.
+/// that stalls less by a margin turns it up. Between comparisons the level goes down when most
+/// bytes of a window were wasted, because on a busy disk or a small cache they cost what they
+/// displace. At level 0 only comparisons read ahead, at level 1, and ever more rarely.
 ///
 /// Deterministic: the same figures give the same levels.
 public struct PrefetchGovernor: Sendable, Equatable {

@@ -9,8 +9,8 @@ public struct StreamingOptions: Sendable, Equatable {
     /// at low width than at full width.
     public var planeShares: [Double]
 
-    /// Predicted experts per layer that `prefetch` may read, at most; nil for as many as it is told.
-    /// With a number, a governor allows fewer when reading ahead does not pay.
+    /// Predicted experts per layer that `prefetch` may read, at most; nil for as many as it is
+    /// told. With a number, a governor allows fewer when reading ahead does not pay.
     public var prefetchRanks: Int?
 
     public init(

@@ -71,8 +71,8 @@ final class TemporaryFile {
         try layout(layers: layers, experts: experts, parts: parts) { _, _ in bytes }
     }
 
-    /// Records as packages have them: layer after layer, expert after expert, plane after plane, each
-    /// plane on a multiple of 4096 and its parts on multiples of 64.
+    /// Records as packages have them: layer after layer, expert after expert, plane after plane,
+    /// each plane on a multiple of 4096 and its parts on multiples of 64.
     func records(
         layers: Int, experts: Int, parts: Int, planes: Int, nested: Bool = true,
         checksums: Bool = false, bytes: (_ layer: Int, _ plane: Int, _ part: Int) -> Int
