@@ -74,11 +74,15 @@ internal import Quantization
                     + InstructionSet.available.joined(separator: ", "))
         }
         let weights = try ResidentWeights(model: model, progress: progress)
-        let streamer = try ExpertStreamer(
+        var streamer = try ExpertStreamer(
             layout: plan.layout, paths: model.file.paths, plan: plan.streaming,
             activeExpertsPerToken: model.expertsPerToken,
             options: StreamingOptions(
-                io: options.io, policy: options.policy, planeShares: options.planeShares))
+                io: options.io, policy: options.policy, planeShares: options.planeShares,
+                prefetchRanks: options.prefetchRanks > 0 ? options.prefetchRanks : nil))
+        for name in options.protectedExperts {
+            try streamer.pin(layer: name.layer, expert: name.expert)
+        }
         let scratch = unsafe AnonymousMemory.allocate(plan.scratch.byteCount)
         let keyValues = unsafe AnonymousMemory.allocate(plan.keyValueBytes)
         let state = UnsafeMutablePointer<EngineState>.allocate(capacity: 1)

@@ -92,12 +92,12 @@ import Testing
             var whole = unsafe ExpertMatrix(
                 part(nested.format, nil), arithmetic, kernels, unplaced: base)
             unsafe whole.use(planes: 4)
-            #expect(unsafe whole.addressCount == 1)
+            #expect(unsafe whole.usedPlanes.count == 1)
             unsafe whole.place(plane: 0, at: base + places[0])
             var cut = unsafe ExpertMatrix(
                 part(nested.format, nested), arithmetic, kernels, unplaced: base)
             unsafe cut.use(planes: count)
-            #expect(unsafe cut.addressCount == count)
+            #expect(unsafe cut.usedPlanes.count == count)
             for plane in 0..<count { unsafe cut.place(plane: plane, at: base + places[plane + 1]) }
             unsafe body(whole, cut)
         }
@@ -174,10 +174,10 @@ import Testing
         unsafe Self.withMatrices(nested, .f32, Kernels(table), planes: 2) { _, cut in
             var cut = unsafe cut
             unsafe cut.use(planes: 3)
-            #expect(unsafe cut.addressCount == 2)
+            #expect(unsafe cut.usedPlanes.count == 2)
             #expect(unsafe cut.planes.missing_bits == 0)
             unsafe cut.use(planes: 1)
-            #expect(unsafe cut.addressCount == 1)
+            #expect(unsafe cut.usedPlanes.count == 1)
             #expect(unsafe cut.planes.missing_bits == 2)
         }
     }
