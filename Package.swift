@@ -92,7 +92,7 @@ let package = Package(
             name: "InferenceTests",
             dependencies: [
                 "CKernels", "Inference", "CAllocationCounter", "ExpertStreaming", "ModelFormats",
-                "Quantization",
+                "Packing", "Quantization",
             ],
             swiftSettings: swiftSettings),
         .testTarget(
