@@ -75,6 +75,89 @@ import Testing
         }
     }
 
+    /// Steps of several sequences decoded together after a prompt of one id each, and the bits of
+    /// all their logits.
+    private static func decode(_ engine: inout Engine, _ texts: [[Int32]]) throws -> [UInt32] {
+        for (sequence, text) in texts.enumerated() {
+            try engine.prefill([text[0]], from: 0, sequence: sequence)
+        }
+        var bits: [UInt32] = []
+        for position in 1..<texts.map(\.count).min()! {
+            let steps = texts.enumerated().map {
+                DecodeStep(sequence: $0, id: $1[position], position: position)
+            }
+            try engine.decode(steps.span)
+            for step in steps.indices {
+                bits += unsafe engine.logits(step: step).map(\.bitPattern)
+            }
+        }
+        return bits
+    }
+
+    @Test(arguments: Packaging.allCases)
+    func guessesChangeNoAnswerOfSeveralSequences(packaging: Packaging) throws {
+        let name = "qwen3moe-q8_0"
+        let texts = try Self.texts(name)
+        let expected = try {
+            var engine = try Self.engine(name, sequences: texts.count) { $0.cache = .percent(100) }
+            return try Self.decode(&engine, texts)
+        }()
+        let packed = try PackedModel(name, packaging)
+        let model = try packed.description()
+        for predictor: Predictor in [
+            .nextGate(layers: 3), try .somePaths(model), try .someGates(model),
+        ] {
+            var engine = try packed.engine {
+                $0.sequences = texts.count
+                $0.threads = 2
+                $0.cache = .multiple(2)
+                $0.predictor = predictor
+                $0.prefetchRanks = 3
+            }
+            #expect(try Self.decode(&engine, texts) == expected, "\(predictor)")
+            #expect(engine.statistics.streaming.prefetchIssued > 0)
+        }
+    }
+
+    /// `defer` computes one sequence at a time, and says so.
+    @Test(arguments: MissPolicy.names.filter { $0 != "defer" })
+    func policiesAccountForEveryChoiceOfEverySequence(policy: String) throws {
+        let name = "qwen3moe-q8_0"
+        let texts = try Self.texts(name)
+        let packed = try PackedModel(name, .twoTwo)
+        var engine = try packed.engine {
+            $0.sequences = texts.count
+            $0.threads = 2
+            $0.cache = .multiple(1)
+            $0.missPolicy = try MissPolicy(policy)
+            $0.predictor = .nextGate(layers: 1)
+            $0.prefetchRanks = 2
+        }
+        let (layers, k) = (engine.model.layerCount, engine.model.expertsPerToken)
+        var tokens = 0
+        var computed = 0
+        engine.observe { layer in
+            tokens += layer.tokens
+            for pair in 0..<(layer.tokens * k) where unsafe layer.outputRow[pair] >= 0 {
+                computed += 1
+            }
+        }
+        _ = try Self.decode(&engine, texts)
+        let misses = engine.statistics.misses
+        let prompts = texts.count * layers * k
+        #expect(misses.choices == UInt64(tokens * k - prompts))
+        let widths = (1...4).map { misses.widthCount[$0] }
+        let masses = (1...4).map { misses.widthMass[$0] }
+        let count = widths.reduce(0, +) + misses.skippedCount + misses.swappedCount
+        #expect(count + misses.deferredCount == misses.choices)
+        let mass = masses.reduce(0, +) + misses.skippedMass + misses.swappedMass
+        #expect(abs(mass + misses.deferredMass - misses.mass) < 1e-9 * misses.mass)
+        // What the layers themselves computed.
+        if misses.swappedCount == 0 {
+            #expect(widths.reduce(0, +) == UInt64(computed - prompts))
+        }
+    }
+
     @Test func aSharedExpertIsAskedForOnce() throws {
         let name = "qwen3moe-k-quants"
         let ids = try Fixture.ids(name)
