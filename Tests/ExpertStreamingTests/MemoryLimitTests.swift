@@ -1,3 +1,4 @@
+import Glibc
 import Testing
 
 @testable import ExpertStreaming
@@ -132,8 +133,9 @@ private func limit(
             "/sys/fs/cgroup/memory/box/memory.max_usage_in_bytes": "123\n",
             "/sys/fs/cgroup/memory/memory.max_usage_in_bytes": "456\n",
         ]
-        let peak = ProcessMemory.groupPeak(
-            cgroups: "4:memory:/box/run\n", mounts: v1Mounts
+        let peak = ProcessMemory.groupFigure(
+            ["memory.peak", "memory.max_usage_in_bytes"], cgroups: "4:memory:/box/run\n",
+            mounts: v1Mounts
         ) { files[$0] }
         #expect(peak == 123)
     }
@@ -142,6 +144,23 @@ private func limit(
         let peak = try #require(ProcessMemory.peak())
         #expect(peak.residentBytes > 1 << 20)
         #expect(peak.groupBytes ?? .max > 1 << 20)
+    }
+
+    /// It grows and shrinks with a mapping, as a peak would not.
+    @Test func whatIsHeldNowFollowsWhatIsTaken() throws {
+        let bytes = 128 << 20
+        // Other tests take and give back meanwhile.
+        for _ in 0..<20 {
+            let before = try #require(ProcessMemory.current()).residentBytes
+            let memory = unsafe mmap(
+                nil, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)!
+            unsafe memset(memory, 1, bytes)
+            let with = try #require(ProcessMemory.current()).residentBytes
+            unsafe munmap(memory, bytes)
+            let after = try #require(ProcessMemory.current()).residentBytes
+            if with > before + bytes / 2, after < with - bytes / 2 { return }
+        }
+        Issue.record("what is held does not follow what is taken")
     }
 
     @Test func majorFaultsAreTheTwelfthFieldWhateverTheProgramIsCalled() {
