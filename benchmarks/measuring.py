@@ -189,6 +189,11 @@ class DiskLimit:
         print(f"left behind: {self.path}", file=sys.stderr)
 
 
+def disk_limit(path, gigabytes_per_second):
+    """A DiskLimit; without a figure, nothing, as a context."""
+    return DiskLimit(path, gigabytes_per_second * 1e9) if gigabytes_per_second else contextlib.nullcontext()
+
+
 # --------------------------------------------------------------------------------------------- runs
 
 

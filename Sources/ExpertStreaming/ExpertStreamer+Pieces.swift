@@ -80,6 +80,7 @@ extension ExpertStreamer {
 
     private mutating func push(_ tag: Int, background isBackground: Bool) {
         pieces[tag].isBackground = isBackground
+        if !isBackground, inFlight == backgroundInFlight { busySince = host_nanoseconds() }
         disk.push(pieces[tag], tag: tag)
         inFlight += 1
         inFlightBytes += Int(pieces[tag].length)
@@ -173,6 +174,8 @@ extension ExpertStreamer {
         if pieces[tag].isBackground {
             backgroundInFlight -= 1
             backgroundBytes -= Int(pieces[tag].length)
+        } else if inFlight == backgroundInFlight {
+            counters.diskBusyNanoseconds += host_nanoseconds() - busySince
         }
         guard completion.result >= 0 else {
             let error = Int32(-completion.result)

@@ -89,6 +89,8 @@ public struct ExpertStreamer: ~Copyable {
     /// Of those in flight: what was sent in the background.
     var backgroundInFlight = 0
     var backgroundBytes = 0
+    /// When the first of the set's reads in flight was sent.
+    var busySince: UInt64 = 0
     /// The set is being released: nothing of it is sent again.
     var isReleasing = false
 

@@ -40,6 +40,9 @@ public struct ExpertStreamerStatistics: Sendable, Equatable {
     public var rereads: UInt64 = 0
     /// Time spent waiting for the disk with nothing to compute.
     public var stallNanoseconds: UInt64 = 0
+    /// Time with reads of an acquired set in flight, from the first one's submission until the last
+    /// one's arrival was noticed.
+    public var diskBusyNanoseconds: UInt64 = 0
 
     public init() {}
 
@@ -82,6 +85,7 @@ public struct ExpertStreamerStatistics: Sendable, Equatable {
         difference.retries = later.retries - earlier.retries
         difference.rereads = later.rereads - earlier.rereads
         difference.stallNanoseconds = later.stallNanoseconds - earlier.stallNanoseconds
+        difference.diskBusyNanoseconds = later.diskBusyNanoseconds - earlier.diskBusyNanoseconds
         return difference
     }
 }

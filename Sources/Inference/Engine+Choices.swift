@@ -116,6 +116,9 @@ extension Engine {
         switch predictor {
         case .none: return
         case .nextGate, .learned: run(.guess)
+        case .recorded:
+            guard unsafe state.pointee.forced != nil else { return }
+            run(.guess)
         case .path: break
         }
         for ahead in 1...reach {
@@ -149,6 +152,10 @@ extension Engine {
                 let logit = unsafe state.pointee.guessedLogits[token * experts + expert]
                 prediction.scores[expert] = logit + gates.bias[layer * experts + expert]
             }
+        case .recorded(let recall):
+            guard let forced = unsafe state.pointee.forced else { return }
+            unsafe prediction.score(
+                layer: layer + ahead, token: token, by: forced, recall: recall)
         case .path(let paths): prediction.score(after: layer, token: token, by: paths)
         }
     }

@@ -79,7 +79,8 @@ internal import Quantization
             activeExpertsPerToken: model.expertsPerToken,
             options: StreamingOptions(
                 io: options.io, policy: options.policy, planeShares: options.planeShares,
-                prefetchRanks: options.prefetchRanks > 0 ? options.prefetchRanks : nil))
+                prefetchRanks: options.prefetchRanks > 0 && options.governsPrefetch
+                    ? options.prefetchRanks : nil))
         for name in options.protectedExperts {
             try streamer.pin(layer: name.layer, expert: name.expert)
         }

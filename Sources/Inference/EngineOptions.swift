@@ -33,6 +33,8 @@ public struct EngineOptions: Sendable {
     public var predictor = Predictor.none
     /// Guesses per layer that are read before they are asked for, best first; 0 reads none.
     public var prefetchRanks = 0
+    /// Reads fewer of them while that does not pay; see `PrefetchGovernor`.
+    public var governsPrefetch = true
     /// What fills the cache between the prompt and the first token.
     public var warmUp = WarmUp.none
     /// Gives memory back while the machine or the control group runs short of it, and takes it

@@ -95,6 +95,46 @@ struct ExpertPrediction {
         }
     }
 
+    /// Scores the experts of `layer` by what a forced routing will choose there, in its order of
+    /// rank; each of them is put last, and another put in its place, with probability 1 - `recall`.
+    /// The rest is in no particular order. The same for the same recorded token, layer and rank.
+    mutating func score(layer: Int, token: Int = 0, by routing: ForcedRouting, recall: Double) {
+        let seed = unsafe UInt64(routing.recordedToken(token) * layerCount + layer)
+        for expert in 0..<expertCount {
+            scores[expert] = Float(Self.share(seed, UInt64(expert)))
+            isTaken[expert] = false
+        }
+        for rank in 0..<expertsPerToken {
+            let expert = unsafe routing.expert(token: token, layer: layer, rank: rank)
+            scores[expert] = -1
+            isTaken[expert] = true
+        }
+        for rank in 0..<expertsPerToken {
+            let draw = UInt64(expertCount + 2 * rank)
+            var guess = unsafe routing.expert(token: token, layer: layer, rank: rank)
+            if Self.share(seed, draw) >= recall {
+                guess = Int(Self.share(seed, draw + 1) * Double(expertCount))
+                var tries = 1
+                while isTaken[guess], tries < expertCount {
+                    guess = (guess + 1) % expertCount
+                    tries += 1
+                }
+                // None is left where a token uses nearly all experts.
+                if isTaken[guess] { continue }
+                isTaken[guess] = true
+            }
+            scores[guess] = Float(1 + expertsPerToken - rank)
+        }
+    }
+
+    /// A number from 0 to below 1 that two others decide (SplitMix64's mixing function).
+    private static func share(_ seed: UInt64, _ draw: UInt64) -> Double {
+        var bits = (seed << 20 &+ draw &+ 1) &* 0x9E37_79B9_7F4A_7C15
+        bits = (bits ^ bits >> 30) &* 0xBF58_476D_1CE4_E5B9
+        bits = (bits ^ bits >> 27) &* 0x94D0_49BB_1331_11EB
+        return Double((bits ^ bits >> 31) >> 11) * 0x1p-53
+    }
+
     /// Compares what was guessed for `layer` with the router's choice, and remembers that.
     ///
     /// - Parameter chosen: (k): the token's experts.

@@ -57,10 +57,18 @@
         token: Int, layer: Int, experts target: UnsafeMutablePointer<Int32>,
         weights targetWeights: UnsafeMutablePointer<Float>
     ) {
-        let recorded = unsafe (next + token) % tokenCount
-        let place = unsafe (recorded * layerCount + layer) * expertsPerToken
+        let place = unsafe (recordedToken(token) * layerCount + layer) * expertsPerToken
         unsafe target.update(from: experts + place, count: expertsPerToken)
         unsafe targetWeights.update(from: weights + place, count: expertsPerToken)
+    }
+
+    /// Number of a running chunk's token in the recording.
+    func recordedToken(_ token: Int) -> Int { unsafe (next + token) % tokenCount }
+
+    /// The expert of a rank that token `token` of the running chunk will choose.
+    func expert(token: Int, layer: Int, rank: Int) -> Int {
+        let place = unsafe (recordedToken(token) * layerCount + layer) * expertsPerToken
+        return unsafe Int(experts[place + rank])
     }
 
     /// The chunk of `tokens` is done.

@@ -9,6 +9,11 @@ public enum Predictor: Sendable {
     case path(ExpertPaths)
     /// A linear map from this layer's router input to the next one's logits.
     case learned(LearnedGates)
+    /// What a forced routing will choose in the next layer, each choice replaced by a wrong one
+    /// with probability 1 - `recall`: measures what guesses of a known quality are worth on a model
+    /// whose own guesses mean nothing. Costs what `nextGate` of one layer does. Guesses nothing
+    /// while no routing is forced.
+    case recorded(recall: Double)
 
     /// Most layers that `nextGate` looks ahead.
     public static let mostLayersAhead = 3
@@ -18,14 +23,14 @@ public enum Predictor: Sendable {
         switch self {
         case .none: 0
         case .nextGate(let layers): layers
-        case .path, .learned: 1
+        case .path, .learned, .recorded: 1
         }
     }
 
     /// Bytes of its tables.
     var byteCount: Int {
         switch self {
-        case .none, .nextGate: 0
+        case .none, .nextGate, .recorded: 0
         case .path(let paths): paths.byteCount
         case .learned(let gates): gates.byteCount
         }
@@ -40,6 +45,10 @@ public enum Predictor: Sendable {
                 throw EngineError(
                     "--predict next-gate:\(ahead): it looks 1 to \(Predictor.mostLayersAhead) "
                         + "layers ahead")
+            }
+        case .recorded(let recall):
+            guard recall >= 0, recall <= 1 else {
+                throw EngineError("--predict recorded:\(recall): a recall is from 0 to 1")
             }
         case .path(let paths):
             guard paths.layerCount == layers, paths.expertCount == experts else {

@@ -199,6 +199,9 @@ extension EngineState {
         if let forced = unsafe forced {
             for token in tokens {
                 let place = unsafe token * expertsPerToken
+                // As below: policies read the probabilities of experts that were not chosen.
+                _ = unsafe kernels.table.pointee.softmax_exp(
+                    routerLogits + token * expertCount, UInt32(expertCount))
                 unsafe forced.copy(
                     token: token, layer: layer, experts: chosen + place,
                     weights: gateWeights + place)

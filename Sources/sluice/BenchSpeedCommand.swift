@@ -13,11 +13,13 @@ struct BenchSpeedCommand: ParsableCommand {
         discussion: """
             Every round runs every setting once, with a new engine and a cold cache, so that slow drifts of the \
             machine meet all of them alike. Figures are medians over the rounds with least and greatest. The \
-            tokens are the text's; without one they are drawn at temperature 1 with a fixed seed.
+            tokens are the text's; without one they are drawn at temperature 1 with a fixed seed. Besides \
+            options, a setting knows governor=on|off (of --prefetch) and warm-up=none|prompt (with --prompt).
             """)
 
     @OptionGroup var model: ModelArgument
     @OptionGroup var engine: EngineArguments
+    @OptionGroup var replay: ReplayArgument
 
     @Option(
         parsing: .singleValue,
@@ -40,6 +42,10 @@ struct BenchSpeedCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Tokens decoded before, to fill the cache.", valueName: "tokens"))
     var warmUp: Int = 16
 
+    @Option(
+        help: ArgumentHelp("Tokens computed as a prompt before those.", valueName: "tokens"))
+    var prompt: Int = 0
+
     @Option(help: "Rounds.")
     var rounds: Int = 3
 
@@ -54,6 +60,7 @@ struct BenchSpeedCommand: ParsableCommand {
     func validate() throws {
         if count < 1 { throw ValidationError("-n \(count) measures nothing.") }
         if warmUp < 0 { throw ValidationError("--warm-up \(warmUp) is negative.") }
+        if prompt < 0 { throw ValidationError("--prompt \(prompt) is negative.") }
         if rounds < 1 { throw ValidationError("--rounds \(rounds) measures nothing.") }
     }
 
@@ -62,13 +69,14 @@ struct BenchSpeedCommand: ParsableCommand {
             let description = try ModelLocation.open(model.model)
             let settings = try EngineSetting.all(setting, caches: caches)
             let tokens = try tokens(description)
+            let routing = try replay.load(model: description, promptTokens: prompt)
             var runs = settings.map { _ in [SpeedRun]() }
             for round in 0..<rounds {
                 for (index, setting) in settings.enumerated() {
                     if Console.errorIsTerminal {
                         Console.error("round \(round + 1) of \(rounds): \(setting.text)")
                     }
-                    runs[index].append(try measure(setting, description, tokens))
+                    runs[index].append(try measure(setting, description, tokens, routing))
                 }
             }
             let rows = zip(settings, runs).map { SpeedRow(setting: $0.text, runs: $1) }
@@ -76,39 +84,53 @@ struct BenchSpeedCommand: ParsableCommand {
         }
     }
 
-    /// The ids to decode; nil to draw them.
+    /// Tokens of a run: prompt, those that fill the cache, those measured.
+    private var total: Int { prompt + warmUp + count }
+
+    /// The ids of prompt and decode; nil to draw them.
     private func tokens(_ description: ModelDescription) throws -> [Int32]? {
         guard let file else { return nil }
         let tokenizer = try Tokenizer(metadata: description.file.metadata)
         let ids = tokenizer.encode(
             try Console.readFile(file), addSpecial: true, parseSpecial: false)
-        guard ids.count >= warmUp + count else {
+        guard ids.count >= total else {
             throw InputError(
-                "\(file): \(ids.count) tokens, but --warm-up and -n ask for \(warmUp + count)")
+                "\(file): \(ids.count) tokens, but --prompt, --warm-up and -n ask for \(total)")
         }
         return ids
     }
 
     private func measure(
-        _ setting: EngineSetting, _ description: ModelDescription, _ tokens: [Int32]?
+        _ setting: EngineSetting, _ description: ModelDescription, _ tokens: [Int32]?,
+        _ routing: RoutingReplay?
     ) throws -> SpeedRun {
-        var options = try engine.options()
-        try setting.apply(to: &options)
-        options.context = options.context ?? min(description.contextLength, warmUp + count + 1)
+        var options = try engine.options(replaying: replay.isGiven)
+        try setting.apply(to: &options, replaying: replay.isGiven)
+        guard options.warmUp == .none || prompt > 0 else {
+            throw InputError(
+                "--setting '\(setting.text)': there is no prompt to warm up from; give --prompt")
+        }
+        options.context = options.context ?? min(description.contextLength, total + 1)
         let plan = try MemoryPlan(model: description, options: options)
-        guard plan.context >= warmUp + count else {
-            throw InputError("\(warmUp + count) tokens do not fit --ctx \(plan.context)")
+        guard plan.context >= total else {
+            throw InputError("\(total) tokens do not fit --ctx \(plan.context)")
         }
         var engine = try Engine(model: description, options: options, plan: plan)
+        try engine.forceRouting(routing)
         var draw = SamplerSettings()
         draw.temperature = 1
         draw.seed = 1
         var sampler = Sampler(settings: draw, vocabularyCount: description.vocabularyCount)
         var id: Int32 = 0
-        var before = engine.statistics
         var start = host_nanoseconds()
-        for position in 0..<(warmUp + count) {
-            if position == warmUp {
+        if prompt > 0 {
+            try engine.prefill(promptIDs(tokens, description.vocabularyCount), from: 0)
+            if tokens == nil { id = unsafe sampler.draw(engine.logits) }
+        }
+        let promptSeconds = Double(host_nanoseconds() - start) / 1e9
+        var before = engine.statistics
+        for position in prompt..<total {
+            if position == prompt + warmUp {
                 before = engine.statistics
                 start = host_nanoseconds()
             }
@@ -119,29 +141,49 @@ struct BenchSpeedCommand: ParsableCommand {
         let seconds = Double(host_nanoseconds() - start) / 1e9
         let statistics = engine.statistics - before
         return SpeedRun(
-            seconds: seconds, tokens: count, statistics: statistics,
+            promptSeconds: promptSeconds, seconds: seconds, tokens: count, statistics: statistics,
             misses: MissFigures(
                 statistics.misses, policy: engine.missPolicy, planes: engine.planesPerExpert),
             engine: EngineFigures(engine))
+    }
+
+    /// The text's first tokens; without a text, ids from all over the vocabulary.
+    private func promptIDs(_ tokens: [Int32]?, _ vocabulary: Int) -> [Int32] {
+        tokens.map { Array($0[..<prompt]) } ?? (1...prompt).map { Int32($0 * 7919 % vocabulary) }
     }
 }
 
 /// What one run of one setting came to.
 struct SpeedRun: Encodable {
+    /// The prompt's time, filling the cache after it included.
+    var promptSeconds: Double
     var tokensPerSecond: Double
     var hitRate: Double
     var bytesReadPerToken: Double
     var stallSecondsPerToken: Double
     var computeSecondsPerToken: Double
+    /// With reads in flight that a token waits for, or will.
+    var diskBusySecondsPerToken: Double
+    /// What was read ahead, by what became of it so far; part of `bytesReadPerToken`.
+    var usefulAheadBytesPerToken: Double
+    var wastedAheadBytesPerToken: Double
+    var prefetchLevel: Int
     var misses: MissFigures
     var prediction: PredictionFigures?
     var engine: EngineFigures
 
     init(
-        seconds: Double, tokens: Int, statistics: EngineStatistics, misses: MissFigures,
+        promptSeconds: Double, seconds: Double, tokens: Int, statistics: EngineStatistics,
+        misses: MissFigures,
         engine: EngineFigures
     ) {
+        self.promptSeconds = promptSeconds
         tokensPerSecond = Double(tokens) / seconds
+        let streaming = statistics.streaming
+        diskBusySecondsPerToken = Double(streaming.diskBusyNanoseconds) / 1e9 / Double(tokens)
+        usefulAheadBytesPerToken = Double(streaming.usefulSpeculativeBytes) / Double(tokens)
+        wastedAheadBytesPerToken = Double(streaming.wastedSpeculativeBytes) / Double(tokens)
+        prefetchLevel = streaming.prefetchLevel
         let figures = statistics.perToken
         hitRate = figures.hitRate
         bytesReadPerToken = figures.demandBytes

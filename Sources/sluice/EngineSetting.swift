@@ -36,7 +36,8 @@ struct EngineSetting {
         }
     }
 
-    func apply(to options: inout EngineOptions) throws {
+    /// - Parameter replaying: a recorded routing will be forced.
+    func apply(to options: inout EngineOptions, replaying: Bool = false) throws {
         for (name, value) in words {
             switch name {
             case "cache": options.cache = try parsed(name, value, CacheSize(value))
@@ -52,8 +53,13 @@ struct EngineSetting {
             case "miss": options.missPolicy = try MissPolicy(value)
             case "predict":
                 options.predictor =
-                    try parsed(name, value, PredictorArgument(argument: value)).predictor
+                    try parsed(name, value, PredictorArgument(argument: value))
+                    .checked(replaying: replaying)
             case "prefetch": options.prefetchRanks = try parsed(name, value, Int(value))
+            case "governor":
+                options.governsPrefetch = try parsed(
+                    name, value, ["on": true, "off": false][value])
+            case "warm-up": options.warmUp = try parsed(name, value, WarmUp(rawValue: value))
             default:
                 throw InputError("--setting '\(text)': no setting is called '\(name)'")
             }

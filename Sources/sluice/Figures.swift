@@ -27,6 +27,7 @@ struct EngineFigures: Encodable {
     var reads: UInt64
     var submits: UInt64
     var stallSeconds: Double
+    var diskBusySeconds: Double
     var majorFaults: Int
 
     init(_ engine: borrowing Engine) {
@@ -54,6 +55,7 @@ struct EngineFigures: Encodable {
         reads = statistics.reads
         submits = statistics.submits
         stallSeconds = Double(statistics.stallNanoseconds) / 1e9
+        diskBusySeconds = Double(statistics.diskBusyNanoseconds) / 1e9
         majorFaults = peak?.majorFaults ?? 0
     }
 }

@@ -78,7 +78,10 @@ struct EngineArguments: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Guess the next layers' experts in decode: none, or next-gate[:layers ahead, 1 to 3].",
+            """
+            Guess the next layers' experts in decode: none, next-gate[:layers ahead, 1 to 3], or, with \
+            --replay-routing, recorded[:recall] (what will be chosen, with so many right).
+            """,
             valueName: "predictor"))
     var predict: PredictorArgument = PredictorArgument()
 
@@ -93,7 +96,9 @@ struct EngineArguments: ParsableArguments {
     }
 
     /// The options as the engine takes them.
-    func options() throws -> EngineOptions {
+    ///
+    /// - Parameter replaying: a recorded routing will be forced.
+    func options(replaying: Bool = false) throws -> EngineOptions {
         var options = EngineOptions()
         options.memoryBytes = memory?.bytes
         options.cache = cache
@@ -104,7 +109,7 @@ struct EngineArguments: ParsableArguments {
         options.policy = policy
         options.planeShares = planeShares.shares
         options.missPolicy = miss
-        options.predictor = predict.predictor
+        options.predictor = try predict.checked(replaying: replaying)
         options.prefetchRanks = prefetch
         options.instructionSet = unsafe getenv("SLUICE_ISA").map { unsafe String(cString: $0) }
         return options
@@ -162,8 +167,24 @@ struct PredictorArgument: ExpressibleByArgument, CustomStringConvertible {
             guard let layers = Int(words[1]), (1...Predictor.mostLayersAhead).contains(layers)
             else { return nil }
             predictor = .nextGate(layers: layers)
+        case ("recorded", 1): predictor = .recorded(recall: 1)
+        case ("recorded", 2):
+            guard let recall = Double(words[1]), (0...1).contains(recall) else { return nil }
+            predictor = .recorded(recall: recall)
         default: return nil
         }
+    }
+
+    /// The predictor, where it can work.
+    ///
+    /// - Parameter replaying: a recorded routing will be forced.
+    func checked(replaying: Bool) throws -> Predictor {
+        if case .recorded = predictor, !replaying {
+            throw InputError(
+                "--predict \(self) guesses from a recording; give one with --replay-routing "
+                    + "(of 'run' and 'bench speed')")
+        }
+        return predictor
     }
 
     var description: String {
@@ -172,6 +193,7 @@ struct PredictorArgument: ExpressibleByArgument, CustomStringConvertible {
         case .nextGate(let layers): "next-gate:\(layers)"
         case .path: "path"
         case .learned: "learned"
+        case .recorded(let recall): "recorded:\(recall)"
         }
     }
 

@@ -17,6 +17,7 @@ struct RunCommand: ParsableCommand {
 
     @OptionGroup var model: ModelArgument
     @OptionGroup var engine: EngineArguments
+    @OptionGroup var replay: ReplayArgument
 
     @Option(name: .shortAndLong, help: "The prompt; without -p and -f, standard input is read.")
     var prompt: String?
@@ -102,7 +103,8 @@ struct RunCommand: ParsableCommand {
                 }
                 ids = [start]
             }
-            var options = try engine.options()
+            var options = try engine.options(replaying: replay.isGiven)
+            let routing = try replay.load(model: description, promptTokens: ids.count)
             options.warmUp = warmUp
             let plan = try MemoryPlan(model: description, options: options)
             guard ids.count <= plan.context else {
@@ -112,6 +114,7 @@ struct RunCommand: ParsableCommand {
                 )
             }
             var loaded = try Loading.engine(description, options, plan)
+            try loaded.forceRouting(routing)
             if preload { try Loading.preload(&loaded) }
 
             let seed = seed ?? .random(in: 0...UInt64(UInt32.max))

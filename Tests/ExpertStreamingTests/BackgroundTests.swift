@@ -393,4 +393,30 @@ private struct Scene: ~Copyable {
         #expect(passed == 2 && replaced == 1)
         #expect(order == [3, 5, 6])
     }
+
+    // MARK: Figures
+
+    @Test func theDiskIsBusyWhileASetIsReadAndOnlyThen() throws {
+        var scene = try Scene()
+        let clock = ContinuousClock()
+        let span = clock.measure {
+            let problem = scene.fetch(layer: 0, [1, 2])
+            #expect(problem == nil)
+        }
+        let busy = scene.streamer.statistics.diskBusyNanoseconds
+        let nanoseconds = span.components.attoseconds / 1_000_000_000
+        #expect(busy > 0 && Int64(busy) <= span.components.seconds * 1_000_000_000 + nanoseconds)
+        // Experts that are there, and what nobody waits for, do not count.
+        #expect(scene.fetch(layer: 0, [2, 1]) == nil)
+        scene.streamer.prefetch(layer: 1, [4, 5])
+        scene.settle()
+        #expect(scene.streamer.statistics.speculativeBytes > 0)
+        #expect(scene.streamer.statistics.diskBusyNanoseconds == busy)
+        // A stall is part of it: nothing else was in flight.
+        #expect(scene.streamer.statistics.stallNanoseconds <= busy)
+        #expect(scene.fetch(layer: 1, [6]) == nil)
+        let later = scene.streamer.statistics - scene.streamer.statistics
+        #expect(later.diskBusyNanoseconds == 0)
+        #expect(scene.streamer.statistics.diskBusyNanoseconds > busy)
+    }
 }

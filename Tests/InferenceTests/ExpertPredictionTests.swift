@@ -348,4 +348,67 @@ import Testing
         let with = try Self.engine("qwen3moe-f32", .learned(gates))
         #expect(with.plan.floorBytes >= without.plan.floorBytes + gates.byteCount)
     }
+
+    // MARK: Recorded choices
+
+    /// A routing of 200 tokens, different from token to token and layer to layer.
+    private static func routing(_ model: ModelDescription) throws -> RoutingReplay {
+        let (layers, k) = (model.layerCount, model.expertsPerToken)
+        var experts: [Int32] = []
+        for row in 0..<(200 * layers) {
+            let first = row * 5 + row / 7
+            experts += (0..<k).map { Int32((first + $0) % model.expertCount) }
+        }
+        return try RoutingReplay(
+            layerCount: layers, expertCount: model.expertCount, expertsPerToken: k,
+            experts: experts, weights: [Float](repeating: 1 / Float(k), count: experts.count))
+    }
+
+    @Test(arguments: [0, 0.25, 0.886, 1]) func recordedChoicesAreGuessedWithTheirRecall(
+        recall: Double
+    ) throws {
+        let name = "qwen3moe-q8_0"
+        var engine = try Self.engine(name, .recorded(recall: recall), prefetch: 2) {
+            $0.context = 256
+        }
+        try engine.forceRouting(Self.routing(engine.model))
+        for position in 0..<200 { try engine.decode(Int32(position % 7), at: position) }
+        let found = engine.statistics.prediction
+        let (layers, k) = (engine.model.layerCount, engine.model.expertsPerToken)
+        #expect(found.guesses == [UInt64(200 * (layers - 1))])
+        // Four standard deviations of so many draws.
+        let spread = 4 * (recall * (1 - recall) / Double(200 * (layers - 1))).squareRoot()
+        for rank in 0..<k {
+            let measured = try #require(found.recall(ahead: 1, rank: rank))
+            #expect(abs(measured - recall) <= spread, "rank \(rank): \(measured)")
+        }
+    }
+
+    @Test func recordedChoicesAreGuessedOnlyOfAForcedRouting() throws {
+        var engine = try Self.engine("qwen3moe-q8_0", .recorded(recall: 1), prefetch: 2)
+        for position in 0..<4 { try engine.decode(3, at: position) }
+        #expect(engine.statistics.prediction.guesses == [0])
+        #expect(engine.statistics.streaming.prefetchIssued == 0)
+        #expect(throws: EngineError.self) {
+            try Self.engine("qwen3moe-q8_0", .recorded(recall: 1.5))
+        }
+    }
+
+    @Test func readingRecordedChoicesAheadChangesNoBit() throws {
+        let name = "qwen3moe-q8_0"
+        func logits(_ predictor: Predictor, governed: Bool) throws -> ([UInt32], UInt64) {
+            var engine = try Self.engine(name, predictor, prefetch: 2) {
+                $0.governsPrefetch = governed
+            }
+            try engine.forceRouting(Self.routing(engine.model))
+            for position in 0..<60 { try engine.decode(Int32(position % 5), at: position) }
+            let useful = engine.statistics.streaming.usefulSpeculativeBytes
+            return (unsafe engine.logits.map(\.bitPattern), useful)
+        }
+        let plain = try logits(.none, governed: true)
+        let governed = try logits(.recorded(recall: 0.8), governed: true)
+        let free = try logits(.recorded(recall: 0.8), governed: false)
+        #expect(plain.1 == 0 && governed.1 > 0 && free.1 > 0)
+        #expect(plain.0 == governed.0 && plain.0 == free.0)
+    }
 }

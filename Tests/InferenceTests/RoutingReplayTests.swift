@@ -163,4 +163,81 @@ import Testing
         }
         #expect(allocations_of_this_thread() == before)
     }
+
+    // MARK: Traces
+
+    /// Two prompt tokens and three decoded ones, each of which chose what its number tells.
+    private static func trace(
+        layers: Int, experts: Int, k: Int, weights: Bool = true, named: Bool = true,
+        absent: Int? = nil
+    ) throws -> RoutingTrace {
+        var shape = TraceShape(layerCount: layers, expertsPerLayer: experts, expertsPerToken: k)
+        shape.model = named ? "a model" : ""
+        var trace = try RoutingTrace(shape: shape)
+        for token in 0..<5 {
+            var chosen = (0..<layers * k).map { UInt16((token + $0 % k) % experts) }
+            if token == absent { chosen[layers * k - 1] = RoutingTrace.absent }
+            let problem = trace.append(
+                sequence: 0, phase: token < 2 ? .prefill : .decode, tokenID: -1,
+                experts: chosen[...],
+                weights: weights
+                    ? [Float](repeating: Float(token + 1), count: layers * k)[...] : [])
+            #expect(problem == nil)
+        }
+        return trace
+    }
+
+    @Test func ofATraceDecodeIsReplayedAndAsMuchPromptAsFits() throws {
+        let model = try Fixture.model("qwen3moe-q8_0")
+        let (layers, k) = (model.layerCount, model.expertsPerToken)
+        let trace = try Self.trace(layers: layers, experts: model.expertCount, k: k)
+        for (prompt, tokens) in [(0, [2, 3, 4]), (1, [1, 2, 3, 4]), (2, [0, 1, 2, 3, 4])] {
+            let replay = try RoutingReplay(
+                trace: trace, name: "t", model: model, promptTokens: prompt)
+            #expect(replay.tokenCount == tokens.count)
+            #expect(
+                replay.weights
+                    == tokens.flatMap { [Float](repeating: Float($0 + 1), count: layers * k) })
+            #expect(
+                replay.experts
+                    == tokens.flatMap { token in
+                        (0..<layers * k).map { Int32((token + $0 % k) % model.expertCount) }
+                    })
+        }
+        // A prompt longer than the recording's gets what decode chose.
+        let long = try RoutingReplay(trace: trace, name: "t", model: model, promptTokens: 3)
+        #expect(long.tokenCount == 3)
+        let unweighed = try RoutingReplay(
+            trace: Self.trace(layers: layers, experts: model.expertCount, k: k, weights: false),
+            name: "t", model: model)
+        #expect(unweighed.weights.allSatisfy { $0 == 1 / Float(k) })
+    }
+
+    @Test func tracesOfAnotherShapeAreRefusedWithBothShapes() throws {
+        let model = try Fixture.model("qwen3moe-q8_0")
+        let (layers, count, k) = (model.layerCount, model.expertCount, model.expertsPerToken)
+        func refusal(_ trace: RoutingTrace) -> String {
+            do {
+                _ = try RoutingReplay(trace: trace, name: "some.trace", model: model)
+                return ""
+            } catch { return error.description }
+        }
+        for (otherLayers, otherCount, otherK) in [
+            (layers + 1, count, k), (layers, count + 1, k), (layers, count - 1, k),
+            (layers, count, k + 1),
+        ] {
+            let text = refusal(
+                try Self.trace(layers: otherLayers, experts: otherCount, k: otherK))
+            #expect(
+                text.contains(
+                    "some.trace chooses \(otherK) of \(otherCount) experts in \(otherLayers)"))
+            #expect(text.contains("chooses \(k) of \(count) in \(layers);"))
+        }
+        // One that names no model cannot know experts that were never chosen.
+        #expect(
+            refusal(try Self.trace(layers: layers, experts: count - 1, k: k, named: false)).isEmpty)
+        let incomplete = refusal(
+            try Self.trace(layers: layers, experts: count, k: k, absent: 3))
+        #expect(incomplete.contains("token 3, layer \(layers - 1) only \(k - 1) of \(k)"))
+    }
 }

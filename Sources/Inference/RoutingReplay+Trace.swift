@@ -1,0 +1,66 @@
+public import ExpertStreaming
+
+extension RoutingReplay {
+
+    /// A recorded trace, to be forced on a model: the tokens that were decoded, and before them, as
+    /// far as the recording has that many, the end of the prompt that they followed. Where nothing
+    /// was decoded, all of it.
+    ///
+    /// A recording without gate weights weighs all experts alike.
+    ///
+    /// - Parameters:
+    ///   - name: the trace's, for errors.
+    ///   - promptTokens: tokens that will be computed before the first decode step.
+    /// - Throws: `EngineError` for a model of another shape, and for a token of which a layer was
+    ///   not recorded whole.
+    public init(
+        trace: RoutingTrace, name: String, model: ModelDescription, promptTokens: Int = 0
+    ) throws(EngineError) {
+        let (shape, k) = (trace.shape, trace.shape.expertsPerToken)
+        // A trace that does not say what it is of knows no more than the highest expert it saw.
+        let isAnonymous = shape.model.isEmpty && shape.architecture.isEmpty
+        guard shape.layerCount == model.layerCount, k == model.expertsPerToken,
+            isAnonymous
+                ? shape.expertsPerLayer <= model.expertCount
+                : shape.expertsPerLayer == model.expertCount
+        else {
+            throw EngineError(
+                "\(name) chooses \(k) of \(shape.expertsPerLayer) experts in \(shape.layerCount) "
+                    + "layers, but \(model.name) chooses \(model.expertsPerToken) of "
+                    + "\(model.expertCount) in \(model.layerCount); record one on a model of that "
+                    + "shape")
+        }
+        let tokens = Self.tokens(of: trace, promptTokens: promptTokens)
+        var experts: [Int32] = []
+        var weights: [Float] = []
+        experts.reserveCapacity(tokens.count * shape.layerCount * k)
+        weights.reserveCapacity(experts.capacity)
+        for token in tokens {
+            for layer in 0..<shape.layerCount {
+                let chosen = trace.experts(token: token, layer: layer)
+                guard chosen.count == k else {
+                    throw EngineError(
+                        "\(name): of token \(token), layer \(layer) only \(chosen.count) of \(k) "
+                            + "experts were recorded; record it anew")
+                }
+                experts.append(contentsOf: chosen.map { Int32($0) })
+                weights.append(
+                    contentsOf: trace.hasGateWeights
+                        ? Array(trace.gateWeights[chosen.startIndex..<chosen.endIndex])
+                        : Array(repeating: 1 / Float(k), count: k))
+            }
+        }
+        try self.init(
+            layerCount: shape.layerCount, expertCount: model.expertCount, expertsPerToken: k,
+            experts: experts, weights: weights)
+    }
+
+    /// The tokens to replay, in order.
+    private static func tokens(of trace: RoutingTrace, promptTokens: Int) -> [Int] {
+        let decoded = (0..<trace.tokenCount).filter { trace.phases[$0] == .decode }
+        guard let first = decoded.first else { return Array(0..<trace.tokenCount) }
+        let start = first - promptTokens
+        guard promptTokens > 0, start >= 0 else { return decoded }
+        return Array(start..<first) + decoded
+    }
+}
