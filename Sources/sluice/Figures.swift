@@ -24,6 +24,8 @@ struct EngineFigures: Encodable {
     var hits: UInt64
     var misses: UInt64
     var bytesRead: UInt64
+    /// Bytes of predicted experts among them.
+    var bytesReadAhead: UInt64
     var reads: UInt64
     var submits: UInt64
     var stallSeconds: Double
@@ -52,6 +54,7 @@ struct EngineFigures: Encodable {
         hits = statistics.hits
         misses = statistics.misses
         bytesRead = statistics.bytesRead
+        bytesReadAhead = statistics.speculativeBytes
         reads = statistics.reads
         submits = statistics.submits
         stallSeconds = Double(statistics.stallNanoseconds) / 1e9

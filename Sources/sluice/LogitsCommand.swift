@@ -16,7 +16,8 @@ struct LogitsCommand: ParsableCommand {
     @Option(name: .shortAndLong, help: ArgumentHelp("The file to write.", valueName: "file.npy"))
     var output: String
 
-    @Option(help: "Tokens computed together; 1 decodes token by token.")
+    @Option(
+        help: "Tokens computed together; 1 decodes token by token, where --miss and --predict act.")
     var chunk: Int = EngineOptions.defaultChunk
 
     @Option(help: ArgumentHelp("Write all figures of the run as JSON.", valueName: "file"))
@@ -38,7 +39,14 @@ struct LogitsCommand: ParsableCommand {
             var loaded = try Loading.engine(description, options, plan)
             let file = try NumPyFile(
                 path: output, rows: ids.count, columns: description.vocabularyCount)
-            try unsafe loaded.everyLogit(of: ids) { row in try unsafe file.append(row) }
+            if chunk == 1 {
+                for (position, id) in ids.enumerated() {
+                    try loaded.decode(id, at: position)
+                    try unsafe file.append(loaded.logits)
+                }
+            } else {
+                try unsafe loaded.everyLogit(of: ids) { row in try unsafe file.append(row) }
+            }
             try file.close()
             if let stats {
                 try Console.writeFile(stats, Array(JSONOutput.text(EngineFigures(loaded)).utf8))
