@@ -147,7 +147,8 @@ struct ExpertCache: ~Copyable {
             count: layout.expertsPerLayer)
         ranking = EvictionRanking(
             policy: policy, layerCount: layout.layerCount, expertsPerLayer: layout.expertsPerLayer,
-            expertsPerToken: active)
+            expertsPerToken: active,
+            slotCount: plan.classes.reduce(0) { $0 + ($1.pools.first?.slotCount ?? 0) })
     }
 
     /// Puts a pool's first `count` slots on its list of free ones, the first in front. Static,
@@ -399,7 +400,12 @@ struct ExpertCache: ~Copyable {
             let slot = self.slot(expertIndex: expertIndex, plane: above)
             if slot >= 0 { free(slot: slot) }
         }
-        if usablePlanes(expertIndex: expertIndex) > 0 { demotions += 1 } else { evictions += 1 }
+        if usablePlanes(expertIndex: expertIndex) > 0 {
+            demotions += 1
+        } else {
+            evictions += 1
+            ranking.evicted(expertIndex: expertIndex)
+        }
     }
 
     /// What every victim must leave before.

@@ -15,8 +15,10 @@ public struct EngineOptions: Sendable {
     public var threads: Int?
     /// Rung of the I/O ladder; nil probes from the top.
     public var io: IOMode?
-    /// Which expert leaves the cache first.
-    public var policy = EvictionPolicy.lru
+    /// Which expert leaves the cache first. Against LRU, frequency reads 15 % fewer bytes per token
+    /// at 2x and 23 % fewer at 4x on the demo model, and 9 % and 8 % on a trace of Qwen3-30B-A3B; at
+    /// 1x it reads 3 to 5 % more.
+    public var policy = EvictionPolicy.lfuDefault
     /// Slots for each plane of the experts relative to those of the first, at most 1 each; missing
     /// ones are 1. Less than 1 keeps more experts coarse and fewer whole.
     public var planeShares: [Double] = []

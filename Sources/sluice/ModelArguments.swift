@@ -54,7 +54,7 @@ struct EngineArguments: ParsableArguments {
             "Which expert leaves the cache first: \(EvictionPolicy.names.joined(separator: ", ")).",
             valueName: "policy"),
         transform: { try EvictionPolicy($0) })
-    var policy: EvictionPolicy = .lru
+    var policy: EvictionPolicy = .lfuDefault
 
     @Option(
         help: ArgumentHelp(
