@@ -92,8 +92,9 @@ struct BenchSpeedCommand: ParsableCommand {
     private func measure(
         _ setting: EngineSetting, _ description: ModelDescription, _ tokens: [Int32]?
     ) throws -> SpeedRun {
-        var options = try engine.options()
-        try setting.apply(to: &options)
+        var arguments = engine
+        try setting.apply(to: &arguments)
+        var options = try arguments.options(for: description)
         options.context = options.context ?? min(description.contextLength, warmUp + count + 1)
         let plan = try MemoryPlan(model: description, options: options)
         guard plan.context >= warmUp + count else {
