@@ -53,10 +53,13 @@ public struct Generator: Sendable {
     ///
     /// - Parameters:
     ///   - prompt: At least one id, fewer than the engine's context; the caller checks.
+    ///   - afterPrompt: Called between the prompt and the first token; its time counts as the
+    ///     prompt's.
     ///   - receive: Called with each piece of text as it becomes certain; false cancels.
     /// - Throws: What the engine failed with (a disk error).
     public func run(
         engine: inout Engine, tokenizer: Tokenizer, prompt: [Int32],
+        afterPrompt: (inout Engine) throws -> Void = { _ in },
         receive: (String) -> Bool
     ) throws -> GenerationResult {
         precondition(
@@ -71,6 +74,7 @@ public struct Generator: Sendable {
         let before = engine.statistics
         let start = host_nanoseconds()
         try engine.prefill(prompt, from: 0)
+        try afterPrompt(&engine)
         result.prefillSeconds = Double(host_nanoseconds() - start) / 1e9
         let afterPrefill = engine.statistics
         result.prefillStatistics = afterPrefill - before

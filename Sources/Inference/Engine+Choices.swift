@@ -36,7 +36,7 @@ extension Engine {
         let k = model.expertsPerToken
         guard decodes else {
             for choice in 0..<(tokens * k) {
-                unsafe state.pointee.widths[choice] = UInt8(selection.planes)
+                unsafe state.pointee.widths[choice] = UInt8(expertPlanes)
             }
             unsafe promptUse?.add(
                 layer: layer, tokens: tokens,
@@ -72,7 +72,8 @@ extension Engine {
             for rank in 0..<k {
                 unsafe state.pointee.chosen[first + rank] = selection.chosen[rank]
                 unsafe state.pointee.gateWeights[first + rank] = selection.weights[rank]
-                unsafe state.pointee.widths[first + rank] = selection.widths[rank]
+                unsafe state.pointee.widths[first + rank] = min(
+                    selection.widths[rank], UInt8(expertPlanes))
             }
         }
     }

@@ -29,10 +29,16 @@ extension Engine {
         streamer.residentPlanes(layer: name.layer, expert: name.expert) == selection.planes
     }
 
-    /// As many of the list as have slots.
+    /// As many of the list as have slots, beside those that stay anyway.
     private func fitting(_ ranked: [LayerExpert]) -> [LayerExpert] {
         var left = plan.streaming.classes.map(\.slotCount)
+        for layer in 0..<model.layerCount {
+            for expert in 0..<model.expertCount where selection.isHeld(layer, Int32(expert)) {
+                left[plan.streaming.classOfLayer[layer]] -= 1
+            }
+        }
         return ranked.filter { name in
+            if selection.isHeld(name.layer, Int32(name.expert)) { return false }
             let index = plan.streaming.classOfLayer[name.layer]
             left[index] -= 1
             return left[index] >= 0

@@ -32,6 +32,8 @@ internal import Quantization
     var selection: ExpertSelection
     var prediction: ExpertPrediction
     let predictor: Predictor
+    /// Most planes that an expert is computed with.
+    let expertPlanes: Int
     /// Only where the prompt's use is to fill the cache.
     var promptUse: PromptUse?
     /// Experts that the layer before deferred to this one, and their weights: (k).
@@ -121,6 +123,9 @@ internal import Quantization
             layerCount: model.layerCount, expertCount: model.expertCount,
             expertsPerToken: model.expertsPerToken, tokenCount: plan.sequences)
         predictor = options.predictor
+        expertPlanes = min(
+            options.expertPlanes ?? streamer.layout.planesPerExpert,
+            streamer.layout.planesPerExpert)
         promptUse =
             options.warmUp == .prompt
             ? PromptUse(layerCount: model.layerCount, expertCount: model.expertCount) : nil
@@ -317,7 +322,7 @@ internal import Quantization
 
     /// Gives back all of the expert cache that is not needed to compute a token: for idle times.
     public mutating func releaseCache() throws(StreamingError) {
-        try streamer.resize(cacheBytes: plan.streaming.needs.floorBytes)
+        try streamer.resize(cacheBytes: plan.cacheFloorBytes)
     }
 
     /// Makes the expert cache as large again as planned, after `releaseCache`.
@@ -333,7 +338,7 @@ internal import Quantization
         guard pressureResponse.concerns(level, now: now) else { return }
         let decision = pressureResponse.decide(
             level, now: now, cacheBytes: cacheBytes,
-            floorBytes: plan.streaming.needs.floorBytes, plannedBytes: plan.streaming.arenaBytes)
+            floorBytes: plan.cacheFloorBytes, plannedBytes: plan.streaming.arenaBytes)
         switch decision {
         case .stay: break
         case .shrink(let bytes):

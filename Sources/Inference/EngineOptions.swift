@@ -29,7 +29,11 @@ public struct EngineOptions: Sendable {
     public var headRows = 1
     /// What to do when a chosen expert is not in memory; acts on decode steps.
     public var missPolicy = MissPolicy.exact
+    /// Planes that every expert is computed with, whatever is in memory; nil means all. For
+    /// measuring what a prefix costs: the answer is a coarser model's.
+    public var expertPlanes: Int?
     /// Experts that no miss policy touches: super experts (arXiv 2507.23279) and the user's own.
+    /// They are read at the start and stay in memory.
     public var protectedExperts: Set<LayerExpert> = []
     /// Where guesses of the next layers' experts come from, in decode steps.
     public var predictor = Predictor.none

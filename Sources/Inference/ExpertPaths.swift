@@ -3,7 +3,8 @@
 /// on preloading: a table keyed by the experts of the previous two layers).
 ///
 /// A layer's guess adds up the weights over all pairs of the last two layers' experts; a pair
-/// without entries falls back on the row of its nearer expert alone.
+/// without entries falls back on the row of its nearer expert alone. What every guess of a layer
+/// begins with decides between experts that no row tells apart.
 public final class ExpertPaths: Sendable {
     public let layerCount: Int
     public let expertCount: Int
@@ -11,10 +12,13 @@ public final class ExpertPaths: Sendable {
     let firstEntry: [UInt32]
     let entryExperts: [UInt16]
     let entryWeights: [Float]
+    /// (layers, experts): what the scores of a layer's experts begin with.
+    let base: [Float]
 
     /// Bytes of memory it holds.
     public var byteCount: Int {
         firstEntry.count * 4 + entryExperts.count * 2 + entryWeights.count * 4
+            + base.count * 4
     }
 
     /// - Parameters:
@@ -24,10 +28,11 @@ public final class ExpertPaths: Sendable {
     ///     any. Rows of layer 0 are not used.
     ///   - entryExperts: experts of layer l.
     ///   - entryWeights: how likely each is; any non-negative scale.
+    ///   - base: (layers, experts), or empty for none: what a guess begins with, on that scale.
     /// - Throws: `EngineError` where the table is not one.
     public init(
         layerCount: Int, expertCount: Int, firstEntry: [UInt32], entryExperts: [UInt16],
-        entryWeights: [Float]
+        entryWeights: [Float], base: [Float] = []
     ) throws(EngineError) {
         guard (1...4096).contains(layerCount), (1...4096).contains(expertCount),
             firstEntry.count == layerCount * expertCount * (expertCount + 1) + 1,
@@ -35,7 +40,9 @@ public final class ExpertPaths: Sendable {
             firstEntry.last! == entryExperts.count,
             zip(firstEntry, firstEntry.dropFirst()).allSatisfy({ $0 <= $1 }),
             entryExperts.allSatisfy({ $0 < expertCount }),
-            entryWeights.allSatisfy({ $0 >= 0 && $0.isFinite })
+            entryWeights.allSatisfy({ $0 >= 0 && $0.isFinite }),
+            base.isEmpty || base.count == layerCount * expertCount,
+            base.allSatisfy({ $0 >= 0 && $0.isFinite })
         else {
             throw EngineError(
                 "path table: \(firstEntry.count) rows and \(entryExperts.count) entries make no "
@@ -46,6 +53,8 @@ public final class ExpertPaths: Sendable {
         self.firstEntry = firstEntry
         self.entryExperts = entryExperts
         self.entryWeights = entryWeights
+        self.base =
+            base.isEmpty ? [Float](repeating: 0, count: layerCount * expertCount) : base
     }
 
     /// The row of `layer` after expert `last` of the layer before and `beforeLast` of the one
@@ -55,10 +64,10 @@ public final class ExpertPaths: Sendable {
             + (beforeLast.map(Int.init) ?? expertCount)
     }
 
-    /// Adds the weights of a row's entries to `scores`, (experts); false if it has none.
-    func add(row: Int, to scores: inout [Float]) -> Bool {
+    /// Adds `times` the weights of a row's entries to `scores`, (experts); false if it has none.
+    func add(row: Int, times: Float = 1, to scores: inout [Float]) -> Bool {
         let entries = Int(firstEntry[row])..<Int(firstEntry[row + 1])
-        for entry in entries { scores[Int(entryExperts[entry])] += entryWeights[entry] }
+        for entry in entries { scores[Int(entryExperts[entry])] += entryWeights[entry] * times }
         return !entries.isEmpty
     }
 }

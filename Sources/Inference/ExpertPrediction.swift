@@ -77,21 +77,22 @@ struct ExpertPrediction {
 
     /// Scores the experts after `layer` by the router's choices there and in the layer before.
     mutating func score(after layer: Int, token: Int = 0, by paths: ExpertPaths) {
-        for expert in 0..<expertCount { scores[expert] = 0 }
+        let base = (layer + 1) * expertCount
+        for expert in 0..<expertCount { scores[expert] = paths.base[base + expert] }
         let last = (layer * tokenCount + token) * expertsPerToken
         let beforeLast = last - tokenCount * expertsPerToken
         for rank in 0..<expertsPerToken {
-            let any = paths.row(layer: layer + 1, last: history[last + rank], beforeLast: nil)
-            guard layer > 0 else {
-                _ = paths.add(row: any, to: &scores)
-                continue
-            }
-            for earlier in 0..<expertsPerToken {
+            // Pairs without entries, or all of them where there is no layer before.
+            var unknown = layer > 0 ? 0 : 1
+            for earlier in 0..<(layer > 0 ? expertsPerToken : 0) {
                 let row = paths.row(
                     layer: layer + 1, last: history[last + rank],
                     beforeLast: history[beforeLast + earlier])
-                if !paths.add(row: row, to: &scores) { _ = paths.add(row: any, to: &scores) }
+                if !paths.add(row: row, to: &scores) { unknown += 1 }
             }
+            guard unknown > 0 else { continue }
+            let any = paths.row(layer: layer + 1, last: history[last + rank], beforeLast: nil)
+            _ = paths.add(row: any, times: Float(unknown), to: &scores)
         }
     }
 

@@ -152,7 +152,8 @@ struct ExpertSelection {
         return sum
     }
 
-    private func isHeld(_ layer: Int, _ expert: Int32) -> Bool {
+    /// Whether every approximation leaves the expert alone.
+    func isHeld(_ layer: Int, _ expert: Int32) -> Bool {
         isProtected[layer * expertCount + Int(expert)]
     }
 

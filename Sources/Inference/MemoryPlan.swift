@@ -8,7 +8,8 @@ internal import ModelFormats
 ///   budget >= resident weights + key-value cache + scratch + prediction tables
 ///             + expert cache (slots and tables) + process
 /// ```
-/// The floor is the same sum with the smallest expert cache that works. A budget below the floor is
+/// The floor is the same sum with the smallest expert cache that works: the experts that are never
+/// evicted, and beside them those that a token uses in one layer. A budget below the floor is
 /// refused; the expert cache never takes more than the budget leaves.
 public struct MemoryPlan: Sendable {
     /// The ceiling, and where it comes from.
@@ -36,6 +37,8 @@ public struct MemoryPlan: Sendable {
     public var totalBytes: Int { fixedBytes + streaming.totalBytes }
     /// The smallest budget that works.
     public let floorBytes: Int
+    /// The smallest expert cache that works, in bytes of slots.
+    let cacheFloorBytes: Int
     private let fixedBytes: Int
     let cpus: [Int32]
     let chunk: Int
@@ -77,6 +80,9 @@ public struct MemoryPlan: Sendable {
         self.policyWarnings = policyWarnings
         try options.predictor.check(
             layers: model.layerCount, experts: model.expertCount, embedding: model.embeddingLength)
+        if let planes = options.expertPlanes {
+            _ = try MemoryPlan.checked("--expert-planes", planes, 1...model.planesPerExpert)
+        }
         guard options.prefetchRanks >= 0 else {
             throw EngineError("--prefetch \(options.prefetchRanks) is negative")
         }
@@ -126,12 +132,16 @@ public struct MemoryPlan: Sendable {
         }
         let needs = ExpertStreamer.needs(
             layout: layout, alignment: alignment, activeExpertsPerToken: model.expertsPerToken)
-        let smallest = try plan(needs.floorBytes)
+        let (smallest, cacheFloor) = try MemoryPlan.smallest(
+            needs, holding: options.protectedExperts, expertsPerToken: model.expertsPerToken,
+            plan: plan)
+        cacheFloorBytes = cacheFloor
         floorBytes = fixedBytes + smallest.totalBytes
         guard budgetBytes >= floorBytes else {
             throw EngineError(
                 "\(model.name) needs at least \(ByteSize(bytes: floorBytes).enoughMegabytes) of memory with a context "
-                    + "of \(context)\(sequences == 1 ? "" : " for each of \(sequences) sequences"), "
+                    + "of \(context)\(sequences == 1 ? "" : " for each of \(sequences) sequences")"
+                    + "\(MemoryPlan.pins(options)), "
                     + "but \(budgetSource) allows "
                     + "\(ByteSize(bytes: budgetBytes)): \(ByteSize(bytes: floorBytes - budgetBytes)) short; "
                     + "give --memory \(ByteSize(bytes: floorBytes).enoughMegabytes), or lower --ctx"
@@ -141,16 +151,18 @@ public struct MemoryPlan: Sendable {
         askedCache = options.cache
         guard let asked = options.cache.bytes(for: needs) else {
             streaming = try MemoryPlan.largest(
-                needs.fullBytes, within: budgetBytes - fixedBytes, needs: needs, plan: plan)
+                needs.fullBytes, within: budgetBytes - fixedBytes, floor: cacheFloorBytes,
+                plan: plan)
             return
         }
-        if asked < needs.floorBytes, case .bytes = options.cache {
+        if asked < cacheFloorBytes, case .bytes = options.cache {
             throw EngineError(
                 "--cache \(options.cache) cannot hold the \(model.expertsPerToken) experts that a token "
-                    + "uses in one layer; give at least \(ByteSize(bytes: needs.floorBytes).enoughMegabytes)"
+                    + "uses in one layer\(MemoryPlan.pins(options)); give at least "
+                    + "\(ByteSize(bytes: cacheFloorBytes).enoughMegabytes)"
             )
         }
-        streaming = try plan(max(asked, needs.floorBytes))
+        streaming = try plan(max(asked, cacheFloorBytes))
         let total = fixedBytes + streaming.totalBytes
         guard total <= budgetBytes else {
             throw EngineError(
@@ -161,16 +173,49 @@ public struct MemoryPlan: Sendable {
         }
     }
 
+    /// The smallest cache with slots for what stays for ever and, beside it, for what a token uses
+    /// in one layer.
+    private static func smallest(
+        _ needs: CacheNeeds, holding pinned: Set<LayerExpert>, expertsPerToken: Int,
+        plan: (Int) throws(StreamingError) -> StreamingPlan
+    ) throws -> (plan: StreamingPlan, cacheBytes: Int) {
+        var trial = try plan(needs.floorBytes)
+        var pins = trial.classes.map { _ in 0 }
+        for name in pinned { pins[trial.classOfLayer[name.layer]] += 1 }
+        var cacheBytes = needs.floorBytes
+        while true {
+            // What one class lacks the others get a share of, so it may take several steps.
+            let lacking = zip(trial.classes, pins).reduce(0) { sum, pair in
+                let slots = pair.1 == 0 ? 0 : pair.1 + expertsPerToken
+                return sum + max(0, slots - pair.0.fullSlotCount) * pair.0.slotBytes
+            }
+            if lacking == 0 { return (trial, cacheBytes) }
+            guard cacheBytes < needs.fullBytes else {
+                throw EngineError(
+                    "\(pinned.count) experts are to stay in memory, which leaves too few of their "
+                        + "layers' for the \(expertsPerToken) of a token; protect fewer")
+            }
+            cacheBytes = min(needs.fullBytes, cacheBytes + lacking)
+            trial = try plan(cacheBytes)
+        }
+    }
+
+    /// How errors name the protected experts.
+    private static func pins(_ options: EngineOptions) -> String {
+        let count = options.protectedExperts.count
+        return count == 0 ? "" : " and \(count) protected experts that stay in memory"
+    }
+
     /// The largest cache of at most `wanted` bytes that takes at most `left` with its tables.
     private static func largest(
-        _ wanted: Int, within left: Int, needs: CacheNeeds,
+        _ wanted: Int, within left: Int, floor: Int,
         plan: (Int) throws(StreamingError) -> StreamingPlan
     ) throws(StreamingError) -> StreamingPlan {
         // The tables grow with the slots, so what is left for slots is found by trying.
-        var cacheBytes = max(needs.floorBytes, min(wanted, left))
+        var cacheBytes = max(floor, min(wanted, left))
         var trial = try plan(cacheBytes)
-        while trial.totalBytes > left, cacheBytes > needs.floorBytes {
-            cacheBytes = max(needs.floorBytes, cacheBytes - (trial.totalBytes - left))
+        while trial.totalBytes > left, cacheBytes > floor {
+            cacheBytes = max(floor, cacheBytes - (trial.totalBytes - left))
             trial = try plan(cacheBytes)
         }
         return trial
@@ -195,7 +240,7 @@ public struct MemoryPlan: Sendable {
         plan.budgetSource = "the new budget"
         plan.streaming = try MemoryPlan.largest(
             min(askedCache.bytes(for: needs) ?? .max, needs.fullBytes),
-            within: memoryBytes - fixedBytes, needs: needs
+            within: memoryBytes - fixedBytes, floor: cacheFloorBytes
         ) { cacheBytes throws(StreamingError) in
             try ExpertStreamer.plan(
                 layout: layout, alignment: streaming.alignment,

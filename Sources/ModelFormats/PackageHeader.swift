@@ -141,7 +141,11 @@ struct PackageHeader {
                     + "the header is damaged; fetch or pack the package again")
         }
         fileSize = page.littleEndian(at: 16, byteCount: 8)
-        guard fileSize == UInt64(source.size) else {
+        // An interrupted change of the profile leaves bytes behind the end, which mean nothing.
+        guard fileSize <= UInt64(source.size),
+            UInt64(source.size) - fileSize
+                <= PackageLimits.profileBytes + UInt64(2 * PackageFormat.page)
+        else {
             throw failure(
                 16,
                 "a file of \(fileSize) bytes expected, \(source.size) found; it is truncated or "

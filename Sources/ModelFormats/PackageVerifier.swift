@@ -73,6 +73,12 @@ public struct PackageVerifier {
                     progress(Double(end) / Double(package.fileSize))
                 }
             default:
+                // A profile that gave way to a longer one leaves its bytes before that.
+                if section == .profile,
+                    extent.offset > UInt64(PackageFormat.padded(Int(end), to: PackageFormat.page))
+                {
+                    end = extent.offset
+                }
                 try check(
                     Span(
                         name: section.name, offset: extent.offset,

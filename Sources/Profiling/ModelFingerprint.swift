@@ -13,8 +13,9 @@ public struct ModelFingerprint: Sendable, Hashable, Codable {
     /// Width of the residual stream, in elements.
     public let embedding: Int
     /// FNV-1a of 64 bits over name, shape and format of every tensor, in order of name; 16
-    /// hexadecimal digits. Places in the file do not count, values neither: two trainings of one
-    /// shape under one name cannot be told apart.
+    /// hexadecimal digits. A package's experts count as the stacked tensors that GGUF has, so that
+    /// it shares what was made for the GGUF it was packed from. Places in the file do not count,
+    /// values neither: two trainings of one shape under one name cannot be told apart.
     public let tensorTable: String
 
     private enum CodingKeys: String, CodingKey {
@@ -25,8 +26,20 @@ public struct ModelFingerprint: Sendable, Hashable, Codable {
 
     public init(_ model: ModelDescription) {
         var hash: UInt64 = 0xCBF2_9CE4_8422_2325
-        for tensor in model.file.tensors.sorted(by: { $0.name < $1.name }) {
-            for byte in "\(tensor.name) \(tensor.shape) \(tensor.format.name)\n".utf8 {
+        var tensors = model.file.tensors.map { ($0.name, $0.shape, $0.format.name) }
+        if let manifest = model.file.package?.manifest {
+            for layer in manifest.layers {
+                for part in layer.parts {
+                    tensors.append(
+                        (
+                            "blk.\(layer.block).ffn_\(part.role)_exps.weight",
+                            [part.columns, part.rows, manifest.expertCount], part.format
+                        ))
+                }
+            }
+        }
+        for (name, shape, format) in tensors.sorted(by: { $0.0 < $1.0 }) {
+            for byte in "\(name) \(shape) \(format)\n".utf8 {
                 hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3
             }
         }

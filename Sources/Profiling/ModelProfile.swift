@@ -3,6 +3,7 @@
 //   format         "sluice profile"
 //   version        1
 //   model          the fingerprint of the model it was made from; see ModelFingerprint
+//   fallback       optional: what `--miss fallback` was calibrated to; see CalibratedFallback
 //   super_experts  [{layer, expert, largest_output}], over the texts of all tasks
 //   tasks          [{name, tokens, activations, gate_mass, tcess, saliency, largest_outputs}], each
 //                  figure an array of layers of arrays of experts; see TaskPattern
@@ -17,6 +18,8 @@ public struct ModelProfile: Sendable, Equatable {
     public private(set) var superExperts: [SuperExpert] = []
     /// In the order in which they were added.
     public private(set) var tasks: [TaskPattern] = []
+    /// Settings of `--miss fallback` whose cost is known; nil before calibration.
+    public var fallback: CalibratedFallback?
 
     /// Most bytes a profile file may have.
     public static let limitBytes = 32 << 20
@@ -103,9 +106,10 @@ extension ModelProfile {
         var model: ModelFingerprint
         var superExperts: [SuperExpert]
         var tasks: [TaskPattern]
+        var fallback: CalibratedFallback?
 
         private enum CodingKeys: String, CodingKey {
-            case format, version, model, tasks
+            case format, version, model, tasks, fallback
             case superExperts = "super_experts"
         }
     }
@@ -122,7 +126,7 @@ extension ModelProfile {
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         let contents = Contents(
             format: ModelProfile.format, version: ModelProfile.version, model: model,
-            superExperts: superExperts, tasks: tasks)
+            superExperts: superExperts, tasks: tasks, fallback: fallback)
         return Array(try encoder.encode(contents)) + [UInt8(ascii: "\n")]
     }
 
@@ -187,9 +191,11 @@ extension ModelProfile {
                 throw refuse("its largest output is not finite", "super_experts[\(index)]")
             }
         }
+        if let problem = contents.fallback?.problem { throw refuse(problem, "fallback") }
         self.model = model
         superExperts = contents.superExperts
         tasks = contents.tasks
+        fallback = contents.fallback
     }
 
     private static func explain(_ error: DecodingError, _ path: String) -> ModelFileError {

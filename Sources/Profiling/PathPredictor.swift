@@ -34,7 +34,7 @@ public struct PathPredictor: Sendable, Equatable {
     public let pairShares: [Float]
 
     /// Weight of share(e) beside the sum of all others.
-    private static let tieBreak: Float = 1e-4
+    static let tieBreak: Float = 1e-4
 
     /// Adds up the scores (experts) of layer `layer`.
     ///

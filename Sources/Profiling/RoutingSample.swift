@@ -44,7 +44,8 @@ public protocol RoutingSource: ~Copyable {
 /// A text run through its model.
 public struct TextRouting: ~Copyable, RoutingSource {
     private var engine: Engine
-    private let windows: [TextWindow]
+    /// What is run; another text may follow on the same engine.
+    public var windows: [TextWindow]
     public let model: ModelFingerprint
 
     public init(engine: consuming Engine, windows: [TextWindow]) {

@@ -59,7 +59,7 @@ struct BenchQualityCommand: ParsableCommand {
         try Failure.reporting {
             let description = try ModelLocation.open(model)
             let settings = try EngineSetting.all(setting, caches: caches)
-            let base = try engine.options()
+            let base = try engine.options(for: description)
             let length = try MemoryPlan(model: description, options: base).context
             let measurement = QualityMeasurement(
                 windows: try TextInput.windows(
@@ -67,8 +67,9 @@ struct BenchQualityCommand: ParsableCommand {
             let exact = try exactLogits(measurement, description, base)
             var rows: [QualityRow] = []
             for setting in settings {
-                var options = base
-                try setting.apply(to: &options)
+                var arguments = engine
+                try setting.apply(to: &arguments)
+                let options = try arguments.options(for: description)
                 let plan = try MemoryPlan(model: description, options: options)
                 guard plan.context >= length else {
                     throw InputError(
@@ -92,6 +93,7 @@ struct BenchQualityCommand: ParsableCommand {
     ) throws -> ReferenceLogits {
         var options = base
         options.headRows = 8
+        options.expertPlanes = nil
         let plan = try MemoryPlan(model: description, options: options)
         var loaded = try Loading.engine(description, options, plan)
         var bar = ProgressBar("exact logits")

@@ -46,7 +46,7 @@ struct BenchResizeCommand: ParsableCommand {
         try Failure.reporting {
             let description = try ModelLocation.open(model.model)
             let ids = try promptIDs(description)
-            var options = try engine.options()
+            var options = try engine.options(for: description)
             options.context =
                 options.context ?? min(description.contextLength, ids.count + count + 1)
             let plan = try MemoryPlan(model: description, options: options)

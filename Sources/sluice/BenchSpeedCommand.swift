@@ -104,8 +104,10 @@ struct BenchSpeedCommand: ParsableCommand {
         _ setting: EngineSetting, _ description: ModelDescription, _ tokens: [Int32]?,
         _ routing: RoutingReplay?
     ) throws -> SpeedRun {
-        var options = try engine.options(replaying: replay.isGiven)
-        try setting.apply(to: &options, replaying: replay.isGiven)
+        var arguments = engine
+        try setting.apply(to: &arguments)
+        var options = try arguments.options(for: description, replaying: replay.isGiven)
+        try setting.apply(to: &options)
         guard options.warmUp == .none || prompt > 0 else {
             throw InputError(
                 "--setting '\(setting.text)': there is no prompt to warm up from; give --prompt")

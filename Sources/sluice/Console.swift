@@ -33,6 +33,13 @@ enum Console {
         return try readAll(descriptor: descriptor, name: path)
     }
 
+    /// Refuses a file that cannot be read, before somebody else does in other words.
+    static func requireReadable(_ path: String) throws {
+        guard unsafe access(path, R_OK) == 0 else {
+            throw InputError("\(path): cannot be opened: \(reason())", code: Failure.noInput)
+        }
+    }
+
     /// Makes `path` hold `bytes`; an existing file is replaced.
     static func writeFile(_ path: String, _ bytes: [UInt8]) throws {
         let file = try OutputFile(path)

@@ -36,32 +36,42 @@ struct EngineSetting {
         }
     }
 
-    /// - Parameter replaying: a recorded routing will be forced.
-    func apply(to options: inout EngineOptions, replaying: Bool = false) throws {
+    /// Puts its words in the place of the options of the same meaning.
+    func apply(to arguments: inout EngineArguments) throws {
         for (name, value) in words {
             switch name {
-            case "cache": options.cache = try parsed(name, value, CacheSize(value))
-            case "memory": options.memoryBytes = try parsed(name, value, ByteSize(value)).bytes
-            case "threads": options.threads = try parsed(name, value, Int(value))
-            case "io": options.io = try parsed(name, value, IOArgument(rawValue: value)).mode
-            case "math": options.arithmetic = try parsed(name, value, Arithmetic(rawValue: value))
-            case "policy": options.policy = try EvictionPolicy(value)
+            case "cache": arguments.cache = try parsed(name, value, CacheSize(value))
+            case "memory": arguments.memory = try parsed(name, value, ByteSize(value))
+            case "threads": arguments.threads = try parsed(name, value, Int(value))
+            case "io": arguments.io = try parsed(name, value, IOArgument(rawValue: value))
+            case "math": arguments.math = try parsed(name, value, Arithmetic(rawValue: value))
+            case "policy": arguments.policy = try EvictionPolicy(value)
             case "plane-shares":
-                options.planeShares = try parsed(
-                    name, value, PlaneSharesArgument(argument: value)
-                ).shares
-            case "miss": options.missPolicy = try MissPolicy(value)
+                arguments.planeShares = try parsed(
+                    name, value, PlaneSharesArgument(argument: value))
+            case "miss": arguments.miss = try MissArgument(value)
+            case "profile": arguments.profile = value
+            case "expert-planes": arguments.expertPlanes = try parsed(name, value, Int(value))
             case "predict":
-                options.predictor =
-                    try parsed(name, value, PredictorArgument(argument: value))
-                    .checked(replaying: replaying)
-            case "prefetch": options.prefetchRanks = try parsed(name, value, Int(value))
+                arguments.predict = try parsed(name, value, PredictorArgument(argument: value))
+            case "prefetch": arguments.prefetch = try parsed(name, value, Int(value))
+            // Of the engine, not of the command: see below.
+            case "governor", "warm-up": break
+            default:
+                throw InputError("--setting '\(text)': no setting is called '\(name)'")
+            }
+        }
+    }
+
+    /// Applies the words that name what only the engine's options have.
+    func apply(to options: inout EngineOptions) throws {
+        for (name, value) in words {
+            switch name {
             case "governor":
                 options.governsPrefetch = try parsed(
                     name, value, ["on": true, "off": false][value])
             case "warm-up": options.warmUp = try parsed(name, value, WarmUp(rawValue: value))
-            default:
-                throw InputError("--setting '\(text)': no setting is called '\(name)'")
+            default: break
             }
         }
     }

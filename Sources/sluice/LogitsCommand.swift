@@ -28,7 +28,7 @@ struct LogitsCommand: ParsableCommand {
             let description = try ModelLocation.open(model.model)
             let ids = try TokenIDs.parse([ids], vocabularyCount: description.vocabularyCount)
             guard !ids.isEmpty else { throw InputError("--ids names no token") }
-            var options = try engine.options()
+            var options = try engine.options(for: description)
             options.chunk = chunk
             options.headRows = max(1, min(8, chunk, ids.count))
             options.context = options.context ?? ids.count

@@ -3,6 +3,7 @@ public import ExpertStreaming
 import Glibc
 public import Inference
 import ModelFormats
+import Profiling
 
 /// Which model; see `ModelLocation`.
 struct ModelArgument: ParsableArguments {
@@ -70,20 +71,40 @@ struct EngineArguments: ParsableArguments {
             """
             What to do in decode when an expert is not in memory: \(MissPolicy.names.joined(separator: ", ")), \
             with settings as in fallback,T1=0.6,T2=0.9; all but exact change the answer, and how much of the \
-            gate mass they touched is reported.
+            gate mass they touched is reported. A bare fallback takes the settings that the model's profile \
+            was calibrated with, if it was.
             """,
             valueName: "policy"),
-        transform: { try MissPolicy($0) })
-    var miss: MissPolicy = .exact
+        transform: { try MissArgument($0) })
+    var miss = MissArgument()
 
     @Option(
         help: ArgumentHelp(
             """
-            Guess the next layers' experts in decode: none, next-gate[:layers ahead, 1 to 3], or, with \
-            --replay-routing, recorded[:recall] (what will be chosen, with so many right).
+            Profile whose super experts are kept in memory and never approximated, under every --miss but \
+            exact; default: the package's own, or MODEL.profile.json where there is one.
+            """,
+            valueName: "file"))
+    var profile: String?
+
+    @Option(
+        help: ArgumentHelp(
+            """
+            Compute every expert with its first planes only, whatever is in memory: for measuring what a \
+            prefix costs; default: all.
+            """,
+            valueName: "planes"))
+    var expertPlanes: Int?
+
+    @Option(
+        help: ArgumentHelp(
+            """
+            Guess the next layers' experts in decode: none, next-gate[:layers ahead, 1 to 3], what \
+            train-predictor wrote, as learned:FILE or path:FILE, or, with --replay-routing, \
+            recorded[:recall] (what will be chosen, with so many right).
             """,
             valueName: "predictor"))
-    var predict: PredictorArgument = PredictorArgument()
+    var predict: PredictorArgument = .none
 
     @Option(
         help: ArgumentHelp(
@@ -95,10 +116,12 @@ struct EngineArguments: ParsableArguments {
         if prefetch < 0 { throw ValidationError("--prefetch \(prefetch) is negative.") }
     }
 
-    /// The options as the engine takes them.
+    /// The options as the engine takes them, with the files they name read for `model`.
     ///
     /// - Parameter replaying: a recorded routing will be forced.
-    func options(replaying: Bool = false) throws -> EngineOptions {
+    func options(
+        for model: ModelDescription, replaying: Bool = false
+    ) throws -> EngineOptions {
         var options = EngineOptions()
         options.memoryBytes = memory?.bytes
         options.cache = cache
@@ -108,12 +131,38 @@ struct EngineArguments: ParsableArguments {
         options.arithmetic = math
         options.policy = policy
         options.planeShares = planeShares.shares
-        options.missPolicy = miss
-        options.predictor = try predict.checked(replaying: replaying)
+        options.missPolicy = miss.policy
+        options.expertPlanes = expertPlanes
+        options.predictor = try predict.predictor(for: model, replaying: replaying)
         options.prefetchRanks = prefetch
         options.instructionSet = unsafe getenv("SLUICE_ISA").map { unsafe String(cString: $0) }
+        if miss.policy != .exact, let profile = try ModelLocation.profile(profile, of: model) {
+            options.protectedExperts = Set(
+                profile.superExperts.map { LayerExpert(layer: $0.layer, expert: $0.expert) })
+            if miss.leavesSettingsToProfile, let fallback = profile.fallback,
+                fallback.planesPerExpert == model.planesPerExpert
+            {
+                options.missPolicy = fallback.policy
+            }
+        }
         return options
     }
+}
+
+/// A miss policy as `--miss` names it.
+struct MissArgument: CustomStringConvertible {
+    var policy = MissPolicy.exact
+    /// Whether it is a fallback that names no setting.
+    var leavesSettingsToProfile = false
+
+    init() {}
+
+    init(_ text: String) throws {
+        policy = try MissPolicy(text)
+        leavesSettingsToProfile = text == "fallback"
+    }
+
+    var description: String { policy.description }
 }
 
 extension ByteSize: ExpressibleByArgument {
@@ -153,46 +202,68 @@ struct PlaneSharesArgument: ExpressibleByArgument, CustomStringConvertible {
 }
 
 /// A predictor as `--predict` names it.
-struct PredictorArgument: ExpressibleByArgument, CustomStringConvertible {
-    var predictor = Predictor.none
-
-    init() {}
+enum PredictorArgument: ExpressibleByArgument, CustomStringConvertible {
+    case none
+    case nextGate(layers: Int)
+    case learned(file: String)
+    case path(file: String)
+    case recorded(recall: Double)
 
     init?(argument: String) {
-        let words = argument.split(separator: ":", omittingEmptySubsequences: false)
-        switch (words[0], words.count) {
-        case ("none", 1): break
-        case ("next-gate", 1): predictor = .nextGate(layers: 1)
+        let words = argument.split(separator: ":", maxSplits: 1).map(String.init)
+        switch (words.first, words.count) {
+        case ("none", 1) where argument == "none": self = .none
+        case ("next-gate", 1) where argument == "next-gate": self = .nextGate(layers: 1)
         case ("next-gate", 2):
             guard let layers = Int(words[1]), (1...Predictor.mostLayersAhead).contains(layers)
             else { return nil }
-            predictor = .nextGate(layers: layers)
-        case ("recorded", 1): predictor = .recorded(recall: 1)
+            self = .nextGate(layers: layers)
+        case ("learned", 2): self = .learned(file: words[1])
+        case ("path", 2): self = .path(file: words[1])
+        case ("recorded", 1): self = .recorded(recall: 1)
         case ("recorded", 2):
             guard let recall = Double(words[1]), (0...1).contains(recall) else { return nil }
-            predictor = .recorded(recall: recall)
+            self = .recorded(recall: recall)
         default: return nil
         }
     }
 
-    /// The predictor, where it can work.
+    /// The predictor, read from its file if it has one.
     ///
     /// - Parameter replaying: a recorded routing will be forced.
-    func checked(replaying: Bool) throws -> Predictor {
-        if case .recorded = predictor, !replaying {
-            throw InputError(
-                "--predict \(self) guesses from a recording; give one with --replay-routing "
-                    + "(of 'run' and 'bench speed')")
+    func predictor(for model: ModelDescription, replaying: Bool) throws -> Predictor {
+        let path: String
+        switch self {
+        case .none: return .none
+        case .nextGate(let layers): return .nextGate(layers: layers)
+        case .recorded(let recall):
+            guard replaying else {
+                throw InputError(
+                    "--predict \(self) guesses from a recording; give one with --replay-routing "
+                        + "(of 'run' and 'bench speed')")
+            }
+            return .recorded(recall: recall)
+        case .learned(let file), .path(let file): path = file
         }
-        return predictor
+        try Console.requireReadable(path)
+        let file = try PredictorFile(
+            bytes: WholeFile.read(path, limit: PredictorFile.limitBytes), path: path,
+            of: ModelFingerprint(model))
+        switch (self, file) {
+        case (.learned, .path), (.path, .learned):
+            throw InputError(
+                "--predict \(self): the file holds the other kind of predictor; name it as that")
+        default: break
+        }
+        return try file.predictor()
     }
 
     var description: String {
-        switch predictor {
+        switch self {
         case .none: "none"
         case .nextGate(let layers): "next-gate:\(layers)"
-        case .path: "path"
-        case .learned: "learned"
+        case .learned(let file): "learned:\(file)"
+        case .path(let file): "path:\(file)"
         case .recorded(let recall): "recorded:\(recall)"
         }
     }
@@ -229,13 +300,53 @@ enum ModelLocation {
         try ModelDescription(file: file(name))
     }
 
+    /// Where the profile of a model of several files or a directory lies, too: beside the first of
+    /// them, or beside the directory.
+    static func profilePath(of model: ModelDescription) -> String {
+        let first = model.file.paths[0]
+        guard case .checkpoint = model.file.kind, let slash = first.lastIndex(of: "/") else {
+            return ModelProfile.defaultPath(model: first)
+        }
+        return ModelProfile.defaultPath(model: String(first[..<slash]))
+    }
+
+    /// The profile at `path`, or where none is named the one that comes with the model, if any.
+    static func profile(
+        _ path: String?, of model: ModelDescription
+    ) throws -> ModelProfile? {
+        let fingerprint = ModelFingerprint(model)
+        if path == nil, let package = model.file.package {
+            return try package.profile().map {
+                try ModelProfile(bytes: $0, path: package.path, of: fingerprint)
+            }
+        }
+        let file = path ?? profilePath(of: model)
+        if path == nil, unsafe access(file, F_OK) != 0 { return nil }
+        try Console.requireReadable(file)
+        return try ModelProfile(
+            bytes: WholeFile.read(file, limit: ModelProfile.limitBytes), path: file, of: fingerprint
+        )
+    }
+
+    /// Writes a profile to `path`, or where none is named to where it comes with the model.
+    ///
+    /// - Returns: The file it is in.
+    static func write(
+        _ profile: ModelProfile, to path: String?, of model: ModelDescription
+    ) throws -> String {
+        if path == nil, let package = model.file.package {
+            try Package.setProfile(profile.encoded(), at: package.path)
+            return package.path
+        }
+        let file = path ?? profilePath(of: model)
+        try Console.writeFile(file, profile.encoded())
+        return file
+    }
+
     /// Opens the files of a model, which may hold no more than a vocabulary.
     static func file(_ name: String?) throws -> ModelFile {
         let path = try path(name)
-        guard unsafe access(path, R_OK) == 0 else {
-            throw InputError(
-                "\(path): cannot be opened: \(Console.reason())", code: Failure.noInput)
-        }
+        try Console.requireReadable(path)
         return try ModelFile(path: path)
     }
 

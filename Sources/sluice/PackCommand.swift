@@ -12,7 +12,8 @@ struct PackCommand: ParsableCommand {
         abstract: "Makes a package of a model: one file made for streaming its experts.",
         discussion: """
             Interrupted, it goes on where it stopped when run again; FILE.partial and its journal hold what \
-            is done. Experts stay bit for bit what they are, in whatever planes.
+            is done. Experts stay bit for bit what they are, in whatever planes; formats that cannot be cut \
+            into planes stay whole. With --calibrate the package gets a profile, made of that text.
             """)
 
     @OptionGroup var model: ModelArgument
@@ -25,9 +26,9 @@ struct PackCommand: ParsableCommand {
         help: ArgumentHelp(
             """
             Bits of the planes that experts are cut into, so that a prefix can be read alone: 2+2, \
-            2+1+1, 4+4, or none.
+            2+1+1, 4+4, or none; default: 2+2, and none with --low-record.
             """, valueName: "bits"))
-    var planes: PlanesArgument = .none
+    var planes: PlanesArgument?
 
     @Option(
         help: ArgumentHelp(
@@ -41,14 +42,29 @@ struct PackCommand: ParsableCommand {
     @Option(help: "How hard --zstd tries, 1 to 19.")
     var zstdLevel = 9
 
+    @Option(
+        help: ArgumentHelp(
+            """
+            File with text to profile the package on, to measure what prefixes of its experts cost, and to choose \
+            the settings of --miss fallback.
+            """, valueName: "file"))
+    var calibrate: String?
+
+    @Option(
+        help: ArgumentHelp("Most tokens of that text to take.", valueName: "count"))
+    var calibrationTokens = 2048
+
     @Flag(help: "Print JSON.")
     var json = false
 
     func validate() throws {
+        guard calibrationTokens >= 2 else {
+            throw ValidationError("--calibration-tokens \(calibrationTokens) calibrate nothing")
+        }
         guard (1...19).contains(zstdLevel) else {
             throw ValidationError("--zstd-level \(zstdLevel) is not between 1 and 19")
         }
-        guard lowRecord == nil || planes.widths == nil else {
+        guard lowRecord == nil || planes?.widths == nil else {
             throw ValidationError("--low-record and --planes exclude each other")
         }
     }
@@ -57,8 +73,14 @@ struct PackCommand: ParsableCommand {
         try Failure.reporting {
             let description = try ModelLocation.open(model.model)
             try refuseSource(description)
+            // A text that will not do is better refused before the packing than after.
+            let windows = try calibrate.map {
+                try Calibration.windows($0, model: description, tokens: calibrationTokens)
+            }
             var options = PackingOptions(packedBy: "sluice \(Versions.number)")
-            options.planes = planes.widths
+            options.planes =
+                (planes ?? (lowRecord == nil ? PlanesArgument.standard : PlanesArgument.none))
+                .widths
             options.lowRecord = lowRecord?.format
             options.compressionLevel = zstd ? zstdLevel : nil
             var hashing = ProgressBar("reading \(description.name)", showsTimeLeft: true)
@@ -74,7 +96,10 @@ struct PackCommand: ParsableCommand {
                     }
                 }
             }
-            let facts = PackFacts(report, path: output, model: description)
+            var facts = PackFacts(report, path: output, model: description)
+            facts.calibration = try windows.map {
+                try Calibration(model: ModelLocation.open(output), windows: $0).run()
+            }
             Console.out(json ? try JSONOutput.text(facts) : facts.table)
         }
     }
@@ -103,6 +128,9 @@ struct PlanesArgument: ExpressibleByArgument {
     let widths: PlaneWidths?
 
     static let none = PlanesArgument(widths: nil)
+    /// Half the bits of the usual formats: the first plane is worth having, and two reads an expert are
+    /// few.
+    static let standard = PlanesArgument(argument: "2+2")!
 
     init?(argument: String) {
         if argument == "none" {
@@ -155,6 +183,7 @@ struct PackFacts: Encodable {
     var prefixes: [Prefix]
     var prefixesByLayer: [Prefix]
     var expertCompression: [Trial]
+    var calibration: CalibrationFigures?
 
     init(_ report: PackingReport, path: String, model: ModelDescription) {
         self.path = path
@@ -191,7 +220,8 @@ struct PackFacts: Encodable {
                 "would save \(fixed($0.saved * 100, 1)) % of \($0.format) experts; they are kept as they are"
             )
         }
-        guard !prefixes.isEmpty else { return TextTable.twoColumns(rows) }
+        let calibrated = calibration.map(\.rows) ?? []
+        guard !prefixes.isEmpty else { return TextTable.twoColumns(rows + calibrated) }
         let error = { (row: Prefix) in "RMS error \(fixed(row.relativeRmsError * 100, 2)) %" }
         rows += prefixes.map { row in
             let layers = prefixesByLayer.filter { $0.format == row.format && $0.bits == row.bits }
@@ -203,7 +233,7 @@ struct PackFacts: Encodable {
                 "\(error(row)) of the weights' RMS (\(range))"
             )
         }
-        return TextTable.twoColumns(rows)
+        return TextTable.twoColumns(rows + calibrated)
     }
 }
 

@@ -16,7 +16,7 @@ struct PlanCommand: ParsableCommand {
     func run() throws {
         try Failure.reporting {
             let description = try ModelLocation.open(model.model)
-            let plan = try MemoryPlan(model: description, options: engine.options())
+            let plan = try MemoryPlan(model: description, options: engine.options(for: description))
             let figures = PlanFigures(plan)
             Console.out(json ? try JSONOutput.text(figures) : figures.table)
             for warning in plan.warnings { Console.error("sluice: \(warning)") }

@@ -13,7 +13,9 @@ struct ProfileCommand: ParsableCommand {
             --task is added or replaced. Super experts are found over the texts of all tasks.
             """)
 
-    @Argument(help: "GGUF file, or any part of a split one; the word demo means the demo model.")
+    @Argument(
+        help:
+            "GGUF file, package or directory, as for run; the word demo means the demo model.")
     var model: String
 
     @Argument(help: "File with calibration text; - reads standard input.")
@@ -30,7 +32,10 @@ struct ProfileCommand: ParsableCommand {
     @Option(
         name: .shortAndLong,
         help: ArgumentHelp(
-            "The profile to write or to extend; default: MODEL.profile.json, beside the model.",
+            """
+            The profile to write or to extend; default: the package's own, or MODEL.profile.json beside the \
+            model.
+            """,
             valueName: "file"))
     var output: String?
 
@@ -43,15 +48,16 @@ struct ProfileCommand: ParsableCommand {
 
     func run() throws {
         try Failure.reporting {
-            let path = try output ?? ModelProfile.defaultPath(model: ModelLocation.path(model))
             let description = try ModelLocation.open(model)
             let fingerprint = ModelFingerprint(description)
             var profile = ModelProfile(model: fingerprint)
-            if unsafe access(path, F_OK) == 0 {
-                let bytes = try WholeFile.read(path, limit: ModelProfile.limitBytes)
-                profile = try ModelProfile(bytes: bytes, path: path, of: fingerprint)
+            if output.map({ unsafe access($0, F_OK) == 0 }) ?? true,
+                let existing = try ModelLocation.profile(output, of: description)
+            {
+                profile = existing
             }
-            let options = try engine.options()
+            var options = try engine.options(for: description)
+            options.expertPlanes = nil
             let plan = try MemoryPlan(model: description, options: options)
             let windows = try TextInput.windows(
                 [text], model: description, length: plan.context, limit: tokens)
@@ -61,7 +67,7 @@ struct ProfileCommand: ParsableCommand {
             bar.end()
             let pattern = try TaskPattern(name: task, tally: tally)
             try profile.set(pattern)
-            try Console.writeFile(path, profile.encoded())
+            let path = try ModelLocation.write(profile, to: output, of: description)
             let figures = ProfileFigures(pattern, profile, path: path)
             Console.out(json ? try JSONOutput.text(figures) : figures.table)
         }

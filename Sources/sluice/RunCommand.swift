@@ -74,6 +74,15 @@ struct RunCommand: ParsableCommand {
             valueName: "how"))
     var warmUp: WarmUp = .none
 
+    @Option(
+        help: ArgumentHelp(
+            """
+            Fill the cache from a task of the profile: one by name, before the prompt, or auto, the one nearest \
+            to the prompt, after it.
+            """,
+            valueName: "name"))
+    var task: String?
+
     @Flag(
         help:
             "Print one JSON object with the text, the token ids and all figures, and nothing else.")
@@ -84,6 +93,9 @@ struct RunCommand: ParsableCommand {
 
     func validate() throws {
         if prompt != nil, file != nil { throw ValidationError("Give -p or -f, not both.") }
+        if task != nil, preload || warmUp != .none {
+            throw ValidationError("--task, --preload and --warm-up each fill the cache; give one.")
+        }
         if count < 0 { throw ValidationError("-n \(count) is negative.") }
         if let problem = settings(seed: 0).problem { throw ValidationError(problem) }
     }
@@ -103,9 +115,10 @@ struct RunCommand: ParsableCommand {
                 }
                 ids = [start]
             }
-            var options = try engine.options(replaying: replay.isGiven)
+            var options = try engine.options(for: description, replaying: replay.isGiven)
             let routing = try replay.load(model: description, promptTokens: ids.count)
             options.warmUp = warmUp
+            let warming = try task.map { try TaskWarming($0, engine.profile, of: description) }
             let plan = try MemoryPlan(model: description, options: options)
             guard ids.count <= plan.context else {
                 throw InputError(
@@ -115,17 +128,20 @@ struct RunCommand: ParsableCommand {
             }
             var loaded = try Loading.engine(description, options, plan)
             try loaded.forceRouting(routing)
+            try warming?.beforePrompt(&loaded)
             if preload { try Loading.preload(&loaded) }
 
             let seed = seed ?? .random(in: 0...UInt64(UInt32.max))
             var generator = Generator(
                 sampler: settings(seed: seed), stops: stop, maximumTokens: count)
             generator.ignoresEndOfText = ignoreEos
-            let result = try generator.run(engine: &loaded, tokenizer: tokenizer, prompt: ids) {
-                piece in
-                if !json { Console.out(piece) }
-                return true
-            }
+            let result = try generator.run(
+                engine: &loaded, tokenizer: tokenizer, prompt: ids,
+                afterPrompt: { try warming?.afterPrompt(&$0) },
+                receive: { piece in
+                    if !json { Console.out(piece) }
+                    return true
+                })
             let figures = RunFigures(result, loaded, seed: seed)
             if json {
                 Console.out(try JSONOutput.text(figures))

@@ -70,7 +70,7 @@ struct TraceCommand: ParsableCommand {
             guard !ids.isEmpty else { throw InputError("\(text): no text to record") }
             let together = min(prompt ?? (count > 0 ? ids.count : 0), ids.count)
 
-            var options = try engine.options()
+            var options = try engine.options(for: description)
             options.context =
                 options.context ?? min(description.contextLength, ids.count + count)
             let plan = try MemoryPlan(model: description, options: options)

@@ -9,19 +9,27 @@ struct TrainPredictorCommand: ParsableCommand {
         commandName: "train-predictor",
         abstract: "Trains a predictor of the experts to come, and measures it beside others.",
         discussion: """
-            The text is computed in windows of --ctx tokens. The recall is measured on the texts --held-out, or \
-            without them on every tenth window, which is then not trained on.
+            The text is computed in windows of --ctx tokens; a --trace with router inputs takes its place, cut \
+            into such windows. The recall is measured on the texts --held-out, or without them on every tenth \
+            window, which is then not trained on.
             """)
 
     enum Kind: String, ExpressibleByArgument, CaseIterable {
         case learned, path
     }
 
-    @Argument(help: "GGUF file, or any part of a split one; the word demo means the demo model.")
+    @Argument(
+        help:
+            "GGUF file, package or directory, as for run; the word demo means the demo model.")
     var model: String
 
     @Argument(help: "Files with text to train on; - reads standard input.")
-    var texts: [String]
+    var texts: [String] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "Train on what 'sluice trace --inputs' recorded of the model.", valueName: "file"))
+    var trace: String?
 
     @OptionGroup var engine: EngineArguments
 
@@ -53,6 +61,9 @@ struct TrainPredictorCommand: ParsableCommand {
     var json = false
 
     func validate() throws {
+        if texts.isEmpty == (trace == nil) {
+            throw ValidationError("Give texts to train on, or --trace, and not both.")
+        }
         if !(1...2).contains(ahead) { throw ValidationError("--ahead \(ahead) is not 1 or 2.") }
         if kind == .path, ahead != 1 { throw ValidationError("A path looks 1 layer ahead.") }
         if let tokens, tokens < 2 { throw ValidationError("--tokens \(tokens) trains nothing.") }
@@ -61,48 +72,80 @@ struct TrainPredictorCommand: ParsableCommand {
     func run() throws {
         try Failure.reporting {
             let description = try ModelLocation.open(model)
-            let fingerprint = ModelFingerprint(description)
-            let options = try engine.options()
+            let options = try engine.options(for: description)
             let plan = try MemoryPlan(model: description, options: options)
-            var windows = try TextInput.windows(
-                texts, model: description, length: plan.context, limit: tokens)
-            var measured = try TextInput.windows(
-                heldOut, model: description, length: plan.context, limit: tokens)
-            if heldOut.isEmpty {
-                let apart = { (index: Int) in index % 10 == 9 }
-                measured = windows.indices.filter(apart).map { windows[$0] }
-                windows = windows.indices.filter { !apart($0) }.map { windows[$0] }
-            }
-            guard !measured.isEmpty else {
-                throw InputError(
-                    "\(windows.count) windows of \(plan.context) tokens leave none to measure on; give more "
-                        + "text, --held-out, or a smaller --ctx", code: Failure.badData)
-            }
             var training = PredictorTraining()
             training.ahead = ahead
             training.memoryBytes = trainingMemory.bytes
-            let result = try trained(training, windows, description, options, plan)
+            let held = try TextInput.windows(
+                heldOut, model: description, length: plan.context, limit: tokens)
+            let loaded = try Loading.engine(description, options, plan)
+            let result: PredictorTraining.Result
+            let tables: [RecallTable]
+            let measuredTokens: Int
+            if let trace {
+                let routers = (0..<description.layerCount).map { loaded.routerWeights(layer: $0) }
+                func recorded(_ takes: @escaping @Sendable (Int) -> Bool) throws -> TraceRouting {
+                    try TraceRouting(
+                        path: trace, model: description, routers: routers,
+                        pieceTokens: plan.context, takes: takes)
+                }
+                let isMeasured = Self.isMeasured
+                var source = try recorded { !held.isEmpty || !isMeasured($0) }
+                result = try train(training, on: &source)
+                if held.isEmpty {
+                    var measured = try recorded(isMeasured)
+                    try require(measured.sequenceCount, of: plan.context)
+                    tables = try PredictorTraining.recall(
+                        of: result, routers: routers, on: &measured)
+                    measuredTokens = measured.tokenCount
+                } else {
+                    var measured = TextRouting(engine: loaded, windows: held)
+                    tables = try PredictorTraining.recall(
+                        of: result, routers: routers, on: &measured)
+                    measuredTokens = held.reduce(0) { $0 + $1.ids.count }
+                }
+            } else {
+                var windows = try TextInput.windows(
+                    texts, model: description, length: plan.context, limit: tokens)
+                var measured = held
+                if held.isEmpty {
+                    measured = windows.indices.filter(Self.isMeasured).map { windows[$0] }
+                    windows = windows.indices.filter { !Self.isMeasured($0) }.map { windows[$0] }
+                }
+                try require(measured.count, of: plan.context)
+                var source = TextRouting(engine: loaded, windows: windows)
+                result = try train(training, on: &source)
+                source.windows = measured
+                let routers = source.routers()
+                tables = try PredictorTraining.recall(of: result, routers: routers, on: &source)
+                measuredTokens = measured.reduce(0) { $0 + $1.ids.count }
+            }
             if let output {
                 let file: PredictorFile =
                     kind == .learned ? .learned(result.learned) : .path(result.path)
-                try Console.writeFile(output, file.encoded(for: fingerprint))
+                try Console.writeFile(output, file.encoded(for: ModelFingerprint(description)))
             }
-            let loaded = try Loading.engine(description, options, plan)
-            var source = TextRouting(engine: loaded, windows: measured)
-            let tables = try PredictorTraining.recall(
-                of: result, routers: source.routers(), on: &source)
             let figures = PredictorFigures(
-                result, tables, measured: measured, k: description.expertsPerToken)
+                result, tables, measuredTokens: measuredTokens, k: description.expertsPerToken)
             Console.out(json ? try JSONOutput.text(figures) : figures.table)
         }
     }
 
-    private func trained(
-        _ training: PredictorTraining, _ windows: [TextWindow], _ description: ModelDescription,
-        _ options: EngineOptions, _ plan: MemoryPlan
+    /// Whether a window is measured on, where no texts are held out.
+    @Sendable private static func isMeasured(_ window: Int) -> Bool { window % 10 == 9 }
+
+    private func require(_ measuredWindows: Int, of length: Int) throws {
+        guard measuredWindows > 0 else {
+            throw InputError(
+                "fewer than 10 windows of \(length) tokens leave none to measure on; give more text, "
+                    + "--held-out, or a smaller --ctx", code: Failure.badData)
+        }
+    }
+
+    private func train<Source: RoutingSource & ~Copyable>(
+        _ training: PredictorTraining, on source: inout Source
     ) throws -> PredictorTraining.Result {
-        let loaded = try Loading.engine(description, options, plan)
-        var source = TextRouting(engine: loaded, windows: windows)
         var bar = ProgressBar("training")
         defer { bar.end() }
         return try training.train(on: &source) { bar.show($0) }
@@ -133,10 +176,10 @@ struct PredictorFigures: Encodable {
     var layers: [Layer]
 
     init(
-        _ result: PredictorTraining.Result, _ tables: [RecallTable], measured: [TextWindow], k: Int
+        _ result: PredictorTraining.Result, _ tables: [RecallTable], measuredTokens: Int, k: Int
     ) {
         trainingTokens = result.trainingTokens
-        measuredTokens = measured.reduce(0) { $0 + $1.ids.count }
+        self.measuredTokens = measuredTokens
         ahead = result.learned.ahead
         rows = tables.map {
             Row(

@@ -46,6 +46,60 @@ import Testing
         #expect(found.cacheBytes == found.streaming.needs.fullBytes)
     }
 
+    /// What is pinned has its slots in the smallest plan, and an engine of it works, also after its
+    /// cache is given back.
+    @Test func protectedExpertsAreInTheFloor() throws {
+        let model = try Fixture.model("qwen3moe-q8_0")
+        let protected = Set((0..<5).map { LayerExpert(layer: 1, expert: $0) })
+        let free = try plan("qwen3moe-q8_0") { $0.memoryBytes = 512 << 20 }
+        let held = try plan("qwen3moe-q8_0") {
+            $0.memoryBytes = 512 << 20
+            $0.protectedExperts = protected
+        }
+        #expect(held.floorBytes > free.floorBytes)
+        #expect(held.cacheBytes == free.cacheBytes)
+        let message = try #require(
+            throws: EngineError.self,
+            performing: {
+                _ = try plan("qwen3moe-q8_0") {
+                    $0.memoryBytes = held.floorBytes - 1
+                    $0.protectedExperts = protected
+                }
+            }
+        ).description
+        #expect(message.contains("5 protected experts that stay in memory"))
+
+        var options = EngineOptions()
+        options.threads = 2
+        options.context = 64
+        options.memoryBytes = held.floorBytes
+        options.protectedExperts = protected
+        var engine = try Engine(
+            model: model, options: options, plan: MemoryPlan(model: model, options: options))
+        try engine.prefill([1, 2, 3, 4], from: 0)
+        try engine.releaseCache()
+        try engine.decode(5, at: 4)
+        for name in protected {
+            #expect(engine.streamer.residentPlanes(layer: name.layer, expert: name.expert) == 1)
+        }
+    }
+
+    @Test func moreProtectedThanThereAreSlotsIsRefused() throws {
+        let all = (0..<3).flatMap { layer in
+            (0..<8).map { LayerExpert(layer: layer, expert: $0) }
+        }
+        let message = try #require(
+            throws: EngineError.self,
+            performing: {
+                _ = try plan("qwen3moe-q8_0") {
+                    $0.memoryBytes = 512 << 20
+                    $0.protectedExperts = Set(all.filter { $0.layer < 2 || $0.expert < 7 })
+                }
+            }
+        ).description
+        #expect(message.contains("protect fewer"))
+    }
+
     @Test func aCacheThatDoesNotFitTheBudgetIsRefused() throws {
         let floor = try plan { $0.memoryBytes = 512 << 20 }.floorBytes
         let error = #expect(throws: EngineError.self) {

@@ -1,5 +1,6 @@
 // Packing loses nothing: logits, weights and metadata are those of the source.
 
+import ExpertStreaming
 import Quantization
 import Testing
 
@@ -89,6 +90,51 @@ import Testing
                             pieces, rows: matrix.rows, columns: matrix.columns) == whole)
             }
         }
+    }
+
+    /// An engine that is told to computes every expert with so many planes, whether the text comes as
+    /// a prompt or token by token, and reads no others.
+    @Test func prefixesAloneCanBeComputed() throws {
+        let package = try TemporaryFile()
+        try PackingJob(
+            model: Fixture.model(Fixture.path("qwen3moe-q8_0")),
+            options: Fixture.options(planes: "2+2")
+        ).run(to: package.path)
+        let model = try Fixture.model(package.path)
+        func engine(_ planes: Int?) throws -> Engine {
+            var options = EngineOptions()
+            options.memoryBytes = 512 << 20
+            options.context = 32
+            options.threads = 1
+            options.arithmetic = .f32
+            options.expertPlanes = planes
+            return try Engine(
+                model: model, options: options, plan: MemoryPlan(model: model, options: options))
+        }
+        let ids = (0..<16).map { Int32($0 * 37 % model.vocabularyCount) }
+        #expect(model.planesPerExpert == 3)
+        var rows: [[Float]] = []
+        var bytesRead: [UInt64] = []
+        for planes in 1...3 {
+            var together = try engine(planes)
+            var alone = try engine(planes)
+            try together.prefill(ids, from: 0)
+            for (position, id) in ids.enumerated() { try alone.decode(id, at: position) }
+            let row = unsafe Array(together.logits)
+            let difference = unsafe zip(row, alone.logits).map { ($0 - $1).magnitude }.max()!
+            #expect(difference < 1e-3)
+            for engine in [alone.statistics, together.statistics] {
+                #expect(engine.experts[planes] == engine.experts.total)
+            }
+            rows.append(row)
+            bytesRead.append(alone.statistics.streaming.bytesRead)
+        }
+        #expect(bytesRead[0] < bytesRead[1] && bytesRead[1] < bytesRead[2])
+        #expect(rows[0] != rows[2] && rows[1] != rows[2])
+        var full = try engine(nil)
+        try full.prefill(ids, from: 0)
+        #expect(unsafe rows[2] == Array(full.logits))
+        #expect(throws: EngineError.self) { _ = try engine(4) }
     }
 
     @Test func prefixErrorsFallWithEveryPlane() throws {

@@ -44,6 +44,32 @@ import Testing
         #expect(!read.superExperts.isEmpty)
     }
 
+    @Test func calibratedSettingsAreKeptAndChecked() throws {
+        var profile = ModelProfileTests.profile()
+        profile.fallback = CalibratedFallback(
+            full: 0.5, prefix: 0.75, planes: 1, planesPerExpert: 2, perplexityIncrease: 0.004,
+            bytesReadPerToken: 100, exactBytesReadPerToken: 200, tokens: 9)
+        let bytes = try profile.encoded()
+        let read = try ModelProfile(bytes: bytes, path: "p.json", of: ModelProfileTests.shape)
+        #expect(read == profile)
+        #expect(read.fallback?.policy == .fallback(full: 0.5, prefix: 0.75, planes: 1))
+        // Another text says nothing against them.
+        try profile.set(ModelProfileTests.pattern("code", seed: 9))
+        #expect(profile.fallback == read.fallback)
+        let text = String(decoding: bytes, as: UTF8.self)
+        for (sound, wrong) in [
+            ("\"t1\":0.5", "\"t1\":0.8"), ("\"t2\":0.75", "\"t2\":1.5"),
+            ("\"planes\":1", "\"planes\":0"),
+        ] {
+            let error = #expect(throws: ModelFileError.self) {
+                try ModelProfile(
+                    bytes: Array(text.replacing(sound, with: wrong).utf8), path: "p.json",
+                    of: ModelProfileTests.shape)
+            }
+            #expect(error?.field == "fallback")
+        }
+    }
+
     @Test func aTaskIsAddedOrReplaced() throws {
         var profile = ModelProfileTests.profile()
         let other = ModelProfileTests.pattern("prose", seed: 5)
