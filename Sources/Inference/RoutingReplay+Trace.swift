@@ -2,9 +2,10 @@ public import ExpertStreaming
 
 extension RoutingReplay {
 
-    /// A recorded trace, to be forced on a model: the tokens that were decoded, and before them, as
-    /// far as the recording has that many, the end of the prompt that they followed. Where nothing
-    /// was decoded, all of it.
+    /// A recorded trace, to be forced on a model: the tokens that were decoded, and before them the
+    /// end of the prompt that they followed, if the recording has that many tokens of it, and whole
+    /// ones (some programs leave out the last layer of all but the last). Where nothing was
+    /// decoded, all of it.
     ///
     /// A recording without gate weights weighs all experts alike.
     ///
@@ -55,12 +56,20 @@ extension RoutingReplay {
             experts: experts, weights: weights)
     }
 
+    private static func isWhole(_ token: Int, of trace: RoutingTrace) -> Bool {
+        (0..<trace.shape.layerCount).allSatisfy {
+            trace.experts(token: token, layer: $0).count == trace.shape.expertsPerToken
+        }
+    }
+
     /// The tokens to replay, in order.
     private static func tokens(of trace: RoutingTrace, promptTokens: Int) -> [Int] {
         let decoded = (0..<trace.tokenCount).filter { trace.phases[$0] == .decode }
         guard let first = decoded.first else { return Array(0..<trace.tokenCount) }
         let start = first - promptTokens
-        guard promptTokens > 0, start >= 0 else { return decoded }
+        guard promptTokens > 0, start >= 0,
+            (start..<first).allSatisfy({ isWhole($0, of: trace) })
+        else { return decoded }
         return Array(start..<first) + decoded
     }
 }

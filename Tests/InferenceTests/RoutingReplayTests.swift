@@ -207,6 +207,11 @@ import Testing
         // A prompt longer than the recording's gets what decode chose.
         let long = try RoutingReplay(trace: trace, name: "t", model: model, promptTokens: 3)
         #expect(long.tokenCount == 3)
+        // So does one of which the last layer was left out.
+        let cut = try RoutingReplay(
+            trace: Self.trace(layers: layers, experts: model.expertCount, k: k, absent: 1),
+            name: "t", model: model, promptTokens: 1)
+        #expect(cut.tokenCount == 3)
         let unweighed = try RoutingReplay(
             trace: Self.trace(layers: layers, experts: model.expertCount, k: k, weights: false),
             name: "t", model: model)
