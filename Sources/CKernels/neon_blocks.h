@@ -199,35 +199,6 @@ SLUICE_INLINE void eight_tile(
 
 // MARK: Super-blocks of 256: Q4_K, Q5_K, Q6_K, IQ4_XS
 
-enum { super_q4_K, super_q5_K, super_q6_K, super_iq4_xs, super_planar_k, super_planar_q6_K };
-
-SLUICE_INLINE int is_planar(int format) {
-    return format == super_planar_k || format == super_planar_q6_K;
-}
-
-SLUICE_INLINE int has_minimum(int format) {
-    return format == super_q4_K || format == super_q5_K || format == super_planar_k;
-}
-
-SLUICE_INLINE int has_scales_of_16(int format) {
-    return format == super_q6_K || format == super_planar_q6_K;
-}
-
-// Of planes, the bytes of a block's scales.
-SLUICE_INLINE size_t super_bytes(int format) {
-    return format == super_q4_K          ? sizeof(block_q4_K)
-           : format == super_q5_K        ? sizeof(block_q5_K)
-           : format == super_q6_K        ? sizeof(block_q6_K)
-           : format == super_iq4_xs      ? sizeof(block_iq4_xs)
-           : format == super_planar_k    ? 16
-                                         : 18;
-}
-
-// Where d is in a block, or in the scales of one.
-SLUICE_INLINE size_t super_d_offset(int format) {
-    return format == super_q6_K ? offsetof(block_q6_K, d) : format == super_planar_q6_K ? 16 : 0;
-}
-
 // Elements 64c ..< 64c + 64, which are the sub-blocks 2c and 2c + 1 where those have 32.
 SLUICE_INLINE void super_weights(int format, const uint8_t *block, int c, int8x16_t w[4]) {
     for (int h = 0; h < 2; h++) {

@@ -20,17 +20,14 @@ struct EvictionRanking: ~Copyable {
     private var lastUse: FlatArray<UInt64>
     /// The token of an expert's last use.
     private var lastToken: FlatArray<UInt32>
-    /// Uses by expert. Those of a decaying count weigh `useWeight` each, which grows token by token,
-    /// so that no count has to shrink; only their ratio matters.
+    /// Uses by expert. Those of a decaying count weigh `useWeight` each, which grows token by
+    /// token, so that no count has to shrink; only their ratio matters.
     private var uses: FlatArray<Double>
     private var useWeight = 1.0
     private let useGrowth: Double
     /// hobbit: uses at full width. segment: what an expert was worth when the set was chosen.
     private var second: FlatArray<Double>
     private var protected: ProtectedSegment
-
-    /// Memory of all tables of one expert, in bytes, at most.
-    static let bytesPerExpert = 40
 
     /// - Parameter slotCount: Experts the cache holds, which is what `slru` protects a share of;
     ///   nil stands for two active sets.

@@ -142,7 +142,7 @@ extension ExpertStreamer {
             let slot = cache.takeSlot(planeIndex: planeIndex)
             let bytes = UInt64(layout.byteCount(planeIndex: planeIndex))
             counters.expertBytesMissed += bytes
-            counters.planeBytesMissed[plane] += bytes
+            counters.planeBytesMissed[plane + 1] += bytes
             if beginRead(slot: slot, .demand) { demand.append(slot) } else { arrive(slot: slot) }
         }
     }
@@ -165,7 +165,7 @@ extension ExpertStreamer {
             if readyHead < readyTail {
                 let index = Int(ready[readyHead])
                 readyHead += 1
-                counters.givenByWidth[planes(index: index) - 1] += 1
+                counters.givenByWidth[planes(index: index)] += 1
                 return index
             }
             if failure != nil { return -2 }

@@ -5,7 +5,7 @@ public struct ExpertStreamerStatistics: Sendable, Equatable {
     public var misses: UInt64 = 0
     /// Of those that were not: experts of which a narrower version was.
     public var partialHits: UInt64 = 0
-    /// Experts given out, by the planes that were usable (1 is counted at 0).
+    /// Experts given out, by the planes that were usable.
     public var givenByWidth = PlaneCounts()
     /// Experts that had to leave for others.
     public var evictions: UInt64 = 0
@@ -86,45 +86,6 @@ public struct ExpertStreamerStatistics: Sendable, Equatable {
         difference.rereads = later.rereads - earlier.rereads
         difference.stallNanoseconds = later.stallNanoseconds - earlier.stallNanoseconds
         difference.diskBusyNanoseconds = later.diskBusyNanoseconds - earlier.diskBusyNanoseconds
-        return difference
-    }
-}
-
-/// One count per plane, or per width in planes.
-public struct PlaneCounts: Sendable, Equatable {
-    private var counts: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
-
-    public init() {}
-
-    /// - Parameter index: 0 ..< `ExpertLayout.largestPlaneCount`.
-    public subscript(index: Int) -> UInt64 {
-        get {
-            switch index {
-            case 0: counts.0
-            case 1: counts.1
-            case 2: counts.2
-            case 3: counts.3
-            default: preconditionFailure("no plane \(index)")
-            }
-        }
-        set {
-            switch index {
-            case 0: counts.0 = newValue
-            case 1: counts.1 = newValue
-            case 2: counts.2 = newValue
-            case 3: counts.3 = newValue
-            default: preconditionFailure("no plane \(index)")
-            }
-        }
-    }
-
-    public static func == (one: Self, other: Self) -> Bool { one.counts == other.counts }
-
-    public static func - (later: Self, earlier: Self) -> Self {
-        var difference = Self()
-        for index in 0..<ExpertLayout.largestPlaneCount {
-            difference[index] = later[index] - earlier[index]
-        }
         return difference
     }
 }

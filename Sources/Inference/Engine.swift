@@ -99,6 +99,7 @@ internal import Quantization
         // Pinning pays when every processor has its worker; with fewer threads the kernel places
         // better.
         let cpus = plan.threads == plan.cpus.count ? plan.cpus : []
+        let pool: ThreadPool
         do {
             pool = unsafe try ThreadPool.start(
                 workers: plan.threads, cpus: cpus, state: state, share: Stage.run)
@@ -108,7 +109,22 @@ internal import Quantization
             unsafe state.deallocate()
             throw error
         }
-        unsafe instructionSet = String(cString: table.pointee.name)
+        unsafe self.init(
+            model: model, options: options, plan: plan,
+            instructionSet: String(cString: table.pointee.name), weights: weights,
+            streamer: streamer, pool: pool, scratch: scratch, keyValues: keyValues, state: state)
+    }
+
+    /// Puts the parts together; apart from the above, because Swift 6.2 takes a field with a default
+    /// for initialized when an initializer of a noncopyable type throws.
+    private init(
+        model: ModelDescription, options: EngineOptions, plan: MemoryPlan, instructionSet: String,
+        weights: consuming ResidentWeights, streamer: consuming ExpertStreamer,
+        pool: consuming ThreadPool, scratch: UnsafeMutableRawPointer,
+        keyValues: UnsafeMutableRawPointer, state: UnsafeMutablePointer<EngineState>
+    ) {
+        self.instructionSet = instructionSet
+        self.pool = pool
         arithmetic = options.arithmetic
         self.model = model
         self.plan = plan

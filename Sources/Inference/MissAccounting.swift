@@ -1,3 +1,5 @@
+public import ExpertStreaming
+
 /// What a miss policy did to the router's choices in decode steps. Subtract two snapshots for the
 /// figures of a span.
 ///
@@ -8,8 +10,8 @@ public struct MissAccounting: Sendable, Equatable {
     public var choices: UInt64 = 0
     public var mass = 0.0
     /// Computed as chosen, by planes used.
-    public var widthMass = ByWidth<Double>(repeating: 0)
-    public var widthCount = ByWidth<UInt64>(repeating: 0)
+    public var widthMass = ByPlanes<Double>()
+    public var widthCount = PlaneCounts()
     /// Left out.
     public var skippedMass = 0.0
     public var skippedCount: UInt64 = 0
@@ -19,42 +21,6 @@ public struct MissAccounting: Sendable, Equatable {
     /// Added one layer later.
     public var deferredMass = 0.0
     public var deferredCount: UInt64 = 0
-
-    /// One value for each number of planes, 1 ... 4.
-    public struct ByWidth<Value: Sendable & Equatable>: Sendable, Equatable {
-        private var one: Value
-        private var two: Value
-        private var three: Value
-        private var four: Value
-
-        init(repeating value: Value) {
-            one = value
-            two = value
-            three = value
-            four = value
-        }
-
-        public subscript(planes: Int) -> Value {
-            get {
-                switch planes {
-                case 1: one
-                case 2: two
-                case 3: three
-                case 4: four
-                default: preconditionFailure("an expert has 1 to 4 planes, not \(planes)")
-                }
-            }
-            set {
-                switch planes {
-                case 1: one = newValue
-                case 2: two = newValue
-                case 3: three = newValue
-                case 4: four = newValue
-                default: preconditionFailure("an expert has 1 to 4 planes, not \(planes)")
-                }
-            }
-        }
-    }
 
     public init() {}
 
@@ -82,10 +48,8 @@ public struct MissAccounting: Sendable, Equatable {
         var difference = Self()
         difference.choices = later.choices - earlier.choices
         difference.mass = later.mass - earlier.mass
-        for width in 1...4 {
-            difference.widthMass[width] = later.widthMass[width] - earlier.widthMass[width]
-            difference.widthCount[width] = later.widthCount[width] - earlier.widthCount[width]
-        }
+        difference.widthMass = later.widthMass - earlier.widthMass
+        difference.widthCount = later.widthCount - earlier.widthCount
         difference.skippedMass = later.skippedMass - earlier.skippedMass
         difference.skippedCount = later.skippedCount - earlier.skippedCount
         difference.swappedMass = later.swappedMass - earlier.swappedMass

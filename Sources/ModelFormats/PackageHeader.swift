@@ -1,4 +1,5 @@
-// The first page of a package, and what every part of the format shares. PACKAGE.md draws the whole.
+// The first page of a package, and what every part of the format shares. PACKAGE.md draws the
+// whole.
 
 internal import CHost
 
@@ -7,8 +8,8 @@ enum PackageFormat {
     /// "SLUICE", then bytes that a transfer as text would change.
     static let magic: [UInt8] = [0x53, 0x4C, 0x55, 0x49, 0x43, 0x45, 0x0D, 0x0A]
     static let version: UInt32 = 1
-    /// Bytes of the header, and the alignment of sections, records and planes: the largest block that
-    /// direct reads are known to ask for.
+    /// Bytes of the header, and the alignment of sections, records and planes: the largest block
+    /// that direct reads are known to ask for.
     static let page = 4096
     /// The alignment of parts in a plane and of tensors in the resident region: a cache line.
     static let line = 64
@@ -59,9 +60,6 @@ enum PackageSection: UInt32, CaseIterable {
         }
     }
 
-    /// Whether the header has its checksum. The regions have finer ones: per tensor, per plane.
-    var hasChecksum: Bool { self != .resident && self != .experts }
-
     /// Most bytes it may have.
     var limit: UInt64 {
         switch self {
@@ -78,6 +76,7 @@ enum PackageSection: UInt32, CaseIterable {
 struct PackageExtent: Equatable {
     var offset: UInt64 = 0
     var byteCount: UInt64 = 0
+    /// 0 for the two regions, which have finer ones: per tensor, per plane.
     var checksum: UInt32 = 0
 
     var end: UInt64 { offset + byteCount }

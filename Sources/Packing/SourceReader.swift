@@ -8,8 +8,12 @@ struct SourceReader: ~Copyable {
     private var index = 0
 
     init(paths: [String]) throws(StreamingError) {
+        self.init(paths: paths, reader: try FileReader(path: paths[0]))
+    }
+
+    private init(paths: [String], reader: consuming FileReader) {
         self.paths = paths
-        reader = try FileReader(path: paths[0])
+        self.reader = reader
     }
 
     mutating func read(

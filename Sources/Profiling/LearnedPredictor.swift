@@ -40,13 +40,13 @@ public struct LearnedPredictor: Sendable, Equatable {
     }
 }
 
-/// The arithmetic of a router outside the engine.
+/// The arithmetic of a router outside the engine, and of fitting one.
 enum LinearMap {
     /// Sum of a[i] * b[i], in four sums which the processor adds side by side.
-    static func product(
-        _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ count: Int
-    ) -> Float {
-        var (s0, s1, s2, s3): (Float, Float, Float, Float) = (0, 0, 0, 0)
+    static func product<Value: BinaryFloatingPoint>(
+        _ a: UnsafePointer<Value>, _ b: UnsafePointer<Value>, _ count: Int
+    ) -> Value {
+        var (s0, s1, s2, s3): (Value, Value, Value, Value) = (0, 0, 0, 0)
         var index = 0
         while index + 4 <= count {
             unsafe s0 += a[index] * b[index]

@@ -18,7 +18,8 @@ struct NormalEquations {
     private var gram: [Double]
     /// (inputs + 1, outputs)
     private var moments: [Double]
-    /// (block, inputs + 1): samples as doubles, so that every row of `gram` is touched once a block.
+    /// (block, inputs + 1): samples as doubles, so that every row of `gram` is touched once a
+    /// block.
     private var block: [Double]
     private static let blockSamples = 32
 
@@ -145,7 +146,7 @@ struct NormalEquations {
                 let r = unsafe matrix.baseAddress! + row * width
                 for column in 0...row {
                     let c = unsafe matrix.baseAddress! + column * width
-                    let rest = unsafe r[column] - dot(r, c, column)
+                    let rest = unsafe r[column] - LinearMap.product(r, c, column)
                     if column < row {
                         unsafe r[column] = rest / c[column]
                     } else {
@@ -156,25 +157,5 @@ struct NormalEquations {
             }
             return true
         }
-    }
-
-    /// In four sums, which the processor adds side by side.
-    private static func dot(
-        _ a: UnsafePointer<Double>, _ b: UnsafePointer<Double>, _ count: Int
-    ) -> Double {
-        var (s0, s1, s2, s3) = (0.0, 0.0, 0.0, 0.0)
-        var index = 0
-        while index + 4 <= count {
-            unsafe s0 += a[index] * b[index]
-            unsafe s1 += a[index + 1] * b[index + 1]
-            unsafe s2 += a[index + 2] * b[index + 2]
-            unsafe s3 += a[index + 3] * b[index + 3]
-            index += 4
-        }
-        while index < count {
-            unsafe s0 += a[index] * b[index]
-            index += 1
-        }
-        return (s0 + s1) + (s2 + s3)
     }
 }

@@ -1,3 +1,5 @@
+public import Inference
+
 /// How a model uses its experts on one kind of text.
 ///
 /// Figures are (layers, experts).
@@ -53,8 +55,8 @@ public struct TaskPattern: Sendable, Equatable, Codable {
     /// greatest first. Ties go to the better rank inside its layer, then to the earlier layer. By
     /// activations the share is the chance of a use, so any prefix of the order is the static cache
     /// of its size that hits most on such text.
-    public func ranking(by score: Score = .activations) -> [ExpertPlace] {
-        var ranked: [(share: Double, rank: Int, place: ExpertPlace)] = []
+    public func ranking(by score: Score = .activations) -> [LayerExpert] {
+        var ranked: [(share: Double, rank: Int, place: LayerExpert)] = []
         for layer in activations.indices {
             let scores = scores(score, layer: layer)
             let sum = scores.reduce(0, +)
@@ -65,7 +67,7 @@ public struct TaskPattern: Sendable, Equatable, Codable {
                 ranked.append(
                     (
                         sum > 0 ? scores[expert] / sum : 0, rank,
-                        ExpertPlace(layer: layer, expert: expert)
+                        LayerExpert(layer: layer, expert: expert)
                     ))
             }
         }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import Inference
+import ModelFormats
 import Profiling
 
 struct ProfileCommand: ParsableCommand {

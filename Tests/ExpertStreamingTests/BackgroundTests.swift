@@ -20,11 +20,13 @@ extension ExpertStreamer {
 /// Three layers of 8 experts, of two planes of one part each, on a disk that waits to be asked.
 private struct Scene: ~Copyable {
     let file: TemporaryFile
-    let disk = SimulatedDisk()
+    let disk: SimulatedDisk
     var streamer: ExpertStreamer
 
     /// - Parameter slots: experts at full width.
     init(bytes: Int = 8000, slots: Int = 12, active: Int = 2, checksums: Bool = false) throws {
+        // A local until the end: Swift 6.2 takes a field for initialised when this throws.
+        let disk = SimulatedDisk()
         let file = try TemporaryFile(byteCount: 3 * 8 * 2 * (bytes + 4096))
         let layout = try file.records(
             layers: 3, experts: 8, parts: 1, planes: 2, checksums: checksums
@@ -36,6 +38,7 @@ private struct Scene: ~Copyable {
         streamer = try ExpertStreamer(
             layout: layout, paths: [file.path], cacheBytes: slotBytes * slots,
             activeExpertsPerToken: active, simulated: disk)
+        self.disk = disk
         self.file = file
     }
 

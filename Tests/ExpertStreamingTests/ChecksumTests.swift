@@ -6,10 +6,12 @@ import Testing
 /// A streamer over records with checksums, and a way to damage them on disk.
 private struct Scene: ~Copyable {
     let file: TemporaryFile
-    let disk = SimulatedDisk()
+    let disk: SimulatedDisk
     var streamer: ExpertStreamer
 
     init(simulated: Bool, io: IOMode? = nil) throws {
+        // A local until the end: Swift 6.2 takes a field for initialised when this throws.
+        let disk = SimulatedDisk()
         let file = try TemporaryFile(byteCount: 1 << 20)
         let layout = try file.records(
             layers: 1, experts: 8, parts: 3, planes: 2, checksums: true
@@ -17,6 +19,7 @@ private struct Scene: ~Copyable {
         streamer = try ExpertStreamer(
             layout: layout, paths: [file.path], cacheBytes: 1 << 20, activeExpertsPerToken: 2,
             options: StreamingOptions(io: io), simulated: simulated ? disk : nil)
+        self.disk = disk
         self.file = file
     }
 

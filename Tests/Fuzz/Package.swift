@@ -11,10 +11,9 @@
 //     .build/release/FuzzGGUF -max_total_time=60 -max_len=16384 -rss_limit_mb=1024 \
 //         .build/corpus ../Fixtures/gguf
 //
-// The corpus of FuzzTokenizer is ../Fixtures/tokenizers, with -max_len=32768. FuzzPackage wants packages that
-// `sluice pack` has made of small models, with -max_len=524288.
 // The corpus of FuzzTokenizer is ../Fixtures/tokenizers, with -max_len=32768; that of FuzzHuggingFace
 // ../Fixtures/huggingface/models/mixtral-f32, ../Fixtures/huggingface/tokenizers and others beside them.
+// FuzzPackage wants packages that `sluice pack` has made of small models, with -max_len=524288.
 //
 // The third flag is not a repetition: of two separate ones swiftc obeys the last, and without coverage of
 // Swift code the fuzzer is blind. It says at the start how many PCs it sees: thousands, not dozens.
@@ -23,44 +22,25 @@
 // working directory and can be given as the only argument to see it again.
 import PackageDescription
 
+/// One fuzz target, over these libraries.
+func fuzzer(_ name: String, _ libraries: String...) -> Target {
+    .executableTarget(
+        name: name,
+        dependencies: libraries.map { .product(name: $0, package: "sluice") },
+        swiftSettings: [
+            .swiftLanguageMode(.v6),
+            // libFuzzer brings its own main.
+            .unsafeFlags(["-parse-as-library"]),
+        ])
+}
+
 let package = Package(
     name: "fuzz",
     dependencies: [.package(name: "sluice", path: "../..")],
     targets: [
-        .executableTarget(
-            name: "FuzzGGUF",
-            dependencies: [.product(name: "ModelFormats", package: "sluice")],
-            swiftSettings: [
-                .swiftLanguageMode(.v6),
-                // libFuzzer brings its own main.
-                .unsafeFlags(["-parse-as-library"]),
-            ]),
-        .executableTarget(
-            name: "FuzzPackage",
-            dependencies: [.product(name: "ModelFormats", package: "sluice")],
-            swiftSettings: [
-                .swiftLanguageMode(.v6),
-                .unsafeFlags(["-parse-as-library"]),
-            ]),
-        .executableTarget(
-            name: "FuzzHuggingFace",
-            dependencies: [
-                .product(name: "ModelFormats", package: "sluice"),
-                .product(name: "Tokenization", package: "sluice"),
-            ],
-            swiftSettings: [
-                .swiftLanguageMode(.v6),
-                .unsafeFlags(["-parse-as-library"]),
-            ]),
-        .executableTarget(
-            name: "FuzzTokenizer",
-            dependencies: [
-                .product(name: "ModelFormats", package: "sluice"),
-                .product(name: "Tokenization", package: "sluice"),
-            ],
-            swiftSettings: [
-                .swiftLanguageMode(.v6),
-                .unsafeFlags(["-parse-as-library"]),
-            ]),
+        fuzzer("FuzzGGUF", "ModelFormats"),
+        fuzzer("FuzzHuggingFace", "ModelFormats", "Tokenization"),
+        fuzzer("FuzzPackage", "ModelFormats"),
+        fuzzer("FuzzTokenizer", "ModelFormats", "Tokenization"),
     ]
 )

@@ -6,18 +6,14 @@ import Testing
 
 /// Miss policies in an engine: what they may not change, and that they do what they say.
 @Suite struct DecodePolicyTests {
+    /// An engine that caches one active set.
     private static func engine(
         _ name: String, _ change: (inout EngineOptions) throws -> Void = { _ in }
     ) throws -> Engine {
-        let model = try Fixture.model(name)
-        var options = EngineOptions()
-        options.memoryBytes = 512 << 20
-        options.context = 64
-        options.threads = 1
-        options.cache = .multiple(1)
-        try change(&options)
-        return try Engine(
-            model: model, options: options, plan: MemoryPlan(model: model, options: options))
+        try Fixture.engine(name) {
+            $0.cache = .multiple(1)
+            try change(&$0)
+        }
     }
 
     /// The logits of decoding `ids` one by one after a prompt of `prompt` of them, as bits, and

@@ -1,3 +1,4 @@
+import ExpertStreaming
 import Testing
 
 @testable import Inference
@@ -52,7 +53,8 @@ import Testing
         #expect(accounts.widthMass[2] == 0.75 && accounts.widthMass[1] == 0.125)
         #expect(accounts.skippedMass == 0.125 && accounts.skippedCount == 1)
         // What is left, 7/8, is scaled to 1.
-        #expect(selection.weights == [0.5 / 0.875, 0.25 / 0.875, 0.125 / 0.875, 0])
+        let scaled: [Float] = [0.5 / 0.875, 0.25 / 0.875, 0.125 / 0.875, 0]
+        #expect(selection.weights == scaled)
 
         selection = try Self.selection("fallback,T1=0.49,T2=0.74", planes: 2)
         selection.decide(layer: 0)
@@ -115,7 +117,8 @@ import Testing
         let accounts = Self.accounts(&selection)
         #expect(selection.widths == [1, 1, 1, 0])
         #expect(accounts.skippedMass == 0.125 && accounts.widthMass[1] == 0.875)
-        #expect(selection.weights == [0.5 / 0.875, 0.25 / 0.875, 0.125 / 0.875, 0])
+        let scaled: [Float] = [0.5 / 0.875, 0.25 / 0.875, 0.125 / 0.875, 0]
+        #expect(selection.weights == scaled)
         // F / k = 1/8: equal is not below.
         selection = try Self.selection("drop,F=0.5")
         selection.decide(layer: 0)

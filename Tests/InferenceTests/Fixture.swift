@@ -44,18 +44,25 @@ enum Fixture {
         }
     }
 
-    /// The logits after each of `ids`, under `options`.
-    static func compute(
-        _ name: String, _ ids: [Int32], _ change: (inout EngineOptions) -> Void = { _ in }
-    ) throws -> [Float] {
+    /// An engine for one of the models, on one thread; `change` adjusts its options.
+    static func engine(
+        _ name: String, _ change: (inout EngineOptions) throws -> Void = { _ in }
+    ) throws -> Engine {
         let model = try model(name)
         var options = EngineOptions()
         options.memoryBytes = 512 << 20
         options.context = 64
         options.threads = 1
-        change(&options)
-        let plan = try MemoryPlan(model: model, options: options)
-        var engine = try Engine(model: model, options: options, plan: plan)
+        try change(&options)
+        return try Engine(
+            model: model, options: options, plan: MemoryPlan(model: model, options: options))
+    }
+
+    /// The logits after each of `ids`, under the options that `change` makes.
+    static func compute(
+        _ name: String, _ ids: [Int32], _ change: (inout EngineOptions) -> Void = { _ in }
+    ) throws -> [Float] {
+        var engine = try engine(name, change)
         var all: [Float] = []
         try unsafe engine.everyLogit(of: ids) { row in all += unsafe Array(row) }
         return all

@@ -10,14 +10,10 @@ import Testing
     private static func engine(
         _ name: String, _ change: (inout EngineOptions) -> Void = { _ in }
     ) throws -> Engine {
-        let model = try Fixture.model(name)
-        var options = EngineOptions()
-        options.memoryBytes = 512 << 20
-        options.context = 64
-        options.threads = 2
-        change(&options)
-        return try Engine(
-            model: model, options: options, plan: MemoryPlan(model: model, options: options))
+        try Fixture.engine(name) {
+            $0.threads = 2
+            change(&$0)
+        }
     }
 
     @Test(arguments: Fixture.names)

@@ -4,18 +4,14 @@ import Testing
 @testable import Inference
 
 @Suite struct WarmingTests {
+    /// An engine that caches one active set.
     private static func engine(
         _ name: String, _ change: (inout EngineOptions) -> Void = { _ in }
     ) throws -> Engine {
-        let model = try Fixture.model(name)
-        var options = EngineOptions()
-        options.memoryBytes = 512 << 20
-        options.context = 64
-        options.threads = 1
-        options.cache = .multiple(1)
-        change(&options)
-        return try Engine(
-            model: model, options: options, plan: MemoryPlan(model: model, options: options))
+        try Fixture.engine(name) {
+            $0.cache = .multiple(1)
+            change(&$0)
+        }
     }
 
     private static func resident(_ engine: borrowing Engine) -> Set<LayerExpert> {
