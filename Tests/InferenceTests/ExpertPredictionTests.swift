@@ -390,7 +390,7 @@ import Testing
         #expect(engine.statistics.prediction.guesses == [0])
         #expect(engine.statistics.streaming.prefetchIssued == 0)
         #expect(throws: EngineError.self) {
-            try Self.engine("qwen3moe-q8_0", .recorded(recall: 1.5))
+            _ = try Self.engine("qwen3moe-q8_0", .recorded(recall: 1.5))
         }
     }
 

@@ -10,6 +10,8 @@ import Testing
     ) throws -> Engine {
         try Fixture.engine(name) {
             $0.cache = .multiple(1)
+            // By recency, the cache holds what was warmed last, whatever was used before.
+            $0.policy = .lru
             change(&$0)
         }
     }
