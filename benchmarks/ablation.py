@@ -38,7 +38,7 @@ PLANES = [("fallback", "miss=fallback"), ("drop", "miss=drop")]
 
 def block(arguments, disk, mechanisms, warm_up, prompt=0):
     """One run of bench: the rows of the baseline, each mechanism, and the baseline again."""
-    base = f"cache={arguments.cache}"
+    base = f"cache={arguments.cache} policy=lru"
     command = [str(arguments.sluice), "bench", "speed", str(arguments.model), "--replay-routing", str(arguments.trace),
                "-n", str(arguments.n), "--warm-up", str(warm_up), "--prompt", str(prompt), "--rounds", str(arguments.rounds), "--json"]
     for setting in [base, *(f"{base} {words}" for _, words in mechanisms), base]:
