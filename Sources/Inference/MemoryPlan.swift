@@ -48,6 +48,7 @@ public struct MemoryPlan: Sendable {
     private let policyWarnings: [String]
     private let activeExpertsPerToken: Int
     private let askedCache: CacheSize
+    private let planeShares: [Double]
 
     /// Plans `model` under `options`; allocates nothing that lasts.
     ///
@@ -149,6 +150,7 @@ public struct MemoryPlan: Sendable {
         }
         activeExpertsPerToken = model.expertsPerToken
         askedCache = options.cache
+        planeShares = options.planeShares
         guard let asked = options.cache.bytes(for: needs) else {
             streaming = try MemoryPlan.largest(
                 needs.fullBytes, within: budgetBytes - fixedBytes, floor: cacheFloorBytes,
@@ -244,7 +246,8 @@ public struct MemoryPlan: Sendable {
         ) { cacheBytes throws(StreamingError) in
             try ExpertStreamer.plan(
                 layout: layout, alignment: streaming.alignment,
-                activeExpertsPerToken: activeExpertsPerToken, cacheBytes: cacheBytes)
+                activeExpertsPerToken: activeExpertsPerToken, cacheBytes: cacheBytes,
+                planeShares: planeShares)
         }
         return plan
     }

@@ -127,8 +127,8 @@ import Testing
     /// A control group that is over its limit, as far as its files say.
     @Test func anEngineUnderPressureShrinksAndAnswersAlike() throws {
         var template = Array("/tmp/sluice-group-XXXXXX".utf8CString)
-        let made = unsafe mkdtemp(&template)
-        try unsafe #require(made != nil)
+        let isMade = unsafe mkdtemp(&template) != nil
+        try #require(isMade)
         let group = String(
             decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
         defer {
