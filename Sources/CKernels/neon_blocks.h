@@ -386,14 +386,6 @@ SLUICE_BLOCK_GEMM(q5_K, super, 4)
 SLUICE_BLOCK_GEMM(q6_K, super, 4)
 SLUICE_BLOCK_GEMM(iq4_xs, super, 4)
 
-#define SLUICE_PLANAR_KERNEL(name, kind, format, most, twos, fours)                             \
-    SLUICE_INLINE void planar_tile_##name(                                                      \
-        const uint8_t *const w[4], const tile_planes *planes, uint32_t shape, const uint8_t *x, \
-        size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {               \
-        kind##_tile(format, w, planes, shape, x, x_stride, n, tokens, ahead, out);              \
-    }                                                                                           \
-    SLUICE_PLANAR_GEMM(name, most, twos, fours)
-
 SLUICE_PLANAR_KERNEL(32, eight, eight_planar, 2, 0x422, 0x44)
 SLUICE_PLANAR_KERNEL(k, super, super_planar_k, 4, 0x122, 0x14)
 SLUICE_PLANAR_KERNEL(q6_K, super, super_planar_q6_K, 4, 0x222, 0x24)

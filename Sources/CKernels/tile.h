@@ -159,4 +159,14 @@ SLUICE_INLINE void prefetch_planes(
         }                                                                                     \
     }
 
+// Defines planar_tile_<name> from <kind>_tile for blocks of `format`, and the gemm of it. An instruction
+// set has one <kind>_tile for every kind of block, packed or in planes.
+#define SLUICE_PLANAR_KERNEL(name, kind, format, most, twos, fours)                             \
+    SLUICE_INLINE void planar_tile_##name(                                                      \
+        const uint8_t *const w[4], const tile_planes *planes, uint32_t shape, const uint8_t *x, \
+        size_t x_stride, uint32_t n, int tokens, size_t ahead, float (*out)[4]) {               \
+        kind##_tile(format, w, planes, shape, x, x_stride, n, tokens, ahead, out);              \
+    }                                                                                           \
+    SLUICE_PLANAR_GEMM(name, most, twos, fours)
+
 #endif

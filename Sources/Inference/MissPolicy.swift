@@ -148,23 +148,23 @@ private struct MissSettings {
     mutating func number(
         _ name: String, _ standard: Double, _ range: ClosedRange<Double>
     ) throws(EngineError) -> Double {
-        guard let text = values.removeValue(forKey: name.lowercased()) else { return standard }
-        guard let value = Double(text), range.contains(value) else {
-            throw EngineError(
-                "--miss \(policy): \(name)=\(text) is not a number between \(range.lowerBound) "
-                    + "and \(range.upperBound)")
-        }
-        return value
+        try value(name, standard, range, "a number")
     }
 
     mutating func count(
         _ name: String, _ standard: Int, _ range: ClosedRange<Int>
     ) throws(EngineError) -> Int {
+        try value(name, standard, range, "a whole number")
+    }
+
+    private mutating func value<Value: LosslessStringConvertible & Comparable>(
+        _ name: String, _ standard: Value, _ range: ClosedRange<Value>, _ kind: String
+    ) throws(EngineError) -> Value {
         guard let text = values.removeValue(forKey: name.lowercased()) else { return standard }
-        guard let value = Int(text), range.contains(value) else {
+        guard let value = Value(text), range.contains(value) else {
             throw EngineError(
-                "--miss \(policy): \(name)=\(text) is not a whole number between "
-                    + "\(range.lowerBound) and \(range.upperBound)")
+                "--miss \(policy): \(name)=\(text) is not \(kind) between \(range.lowerBound) "
+                    + "and \(range.upperBound)")
         }
         return value
     }
