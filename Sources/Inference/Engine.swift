@@ -485,6 +485,7 @@ internal import Quantization
         {
             unsafe Stage.run(state, stage.rawValue, 0, 1)
         } else {
+            unsafe state.pointee.queue.deal(state.pointee.unitCount(stage))
             pool.run(stage.rawValue)
         }
     }

@@ -65,6 +65,7 @@ extension EngineState {
         unsafe prefetched = integers(layout.prefetched)
         unsafe lateInput = rows(layout.lateInput)
         unsafe logits = floats(layout.logits)
+        unsafe queue = WorkQueue(scratch + layout.queue, workers: plan.threads)
         unsafe scores = floats(layout.scores)
         unsafe rowBuffers = floats(layout.rowBuffers)
         unsafe cosine = floats(layout.cosine)

@@ -92,7 +92,8 @@ internal import CKernels
     var headTokens = 0
     var headFirstToken = 0
 
-    // Per worker
+    // Workers
+    var queue: WorkQueue
     var scores: UnsafeMutablePointer<Float>  // (workers, context)
     var rowBuffers: UnsafeMutablePointer<Float>  // (workers, longest row)
     var rowBufferLength = 0

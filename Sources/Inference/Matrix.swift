@@ -129,4 +129,20 @@ extension Matrix {
                 rowBuffer, 0, 1, x, xStride, UInt32(tokens), UInt32(columns), y + row, yStride)
         }
     }
+
+    /// Rows of a unit of work: about as many as take microseconds to read, and whole tiles of the
+    /// kernels.
+    var unitRows: Int { unsafe max(16, Matrix.unitBytes / max(1, rowBytes) / 16 * 16) }
+
+    var unitCount: Int { unsafe (rows + unitRows - 1) / unitRows }
+
+    /// The rows of a unit.
+    func unitRange(_ unit: Int) -> Range<Int> {
+        let first = unsafe unit * unitRows
+        return unsafe first..<min(rows, first + unitRows)
+    }
+
+    /// Chosen from 16 to 256 KiB: smaller ones are claimed too often, larger ones leave workers
+    /// waiting for the last.
+    private static let unitBytes = 64 << 10
 }

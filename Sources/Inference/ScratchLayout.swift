@@ -25,7 +25,7 @@ struct ScratchLayout: Sendable {
     var distinct = 0, ready = 0, expertMatrices = 0, readyMatrices = 0, gateRows = 0,
         expertOutput = 0, logits = 0, scores = 0,
         rowBuffers = 0
-    var cosine = 0, sine = 0
+    var cosine = 0, sine = 0, queue = 0
     var normed = Rows(), mixed = Rows(), gathered = Rows(), expertHidden = Rows()
     var lateInput = Rows()
     let rowBufferLength: Int
@@ -89,6 +89,7 @@ struct ScratchLayout: Sendable {
         logits = take(headRows * model.vocabularyCount * 4)
         scores = take(workers * context * 4)
         rowBuffers = take(workers * rowBufferLength * 4)
+        queue = unsafe take(WorkQueue.byteCount(workers: workers))
         cosine = take(context * (model.rotary.dimensionCount / 2) * 4)
         sine = take(context * (model.rotary.dimensionCount / 2) * 4)
     }

@@ -38,7 +38,9 @@ enum Stage: UInt32 {
     /// The entry point of every worker; see `ThreadPool.Share`.
     static let run: ThreadPool.Share = { raw, stage, worker, workers in
         let state = unsafe raw.assumingMemoryBound(to: EngineState.self)
-        unsafe Stage(rawValue: stage)!.run(state, Int(worker), Int(workers))
+        let stage = Stage(rawValue: stage)!
+        unsafe stage.run(state, Int(worker), Int(workers))
+        return unsafe workers == 1 ? nil : state.pointee.ahead(of: stage, Int(worker))
     }
 
     private func run(_ state: UnsafeMutablePointer<EngineState>, _ worker: Int, _ workers: Int) {
@@ -47,28 +49,65 @@ enum Stage: UInt32 {
         case .embed: unsafe state.pointee.embed(tokens: share(state.pointee.tokens))
         case .attentionInput:
             unsafe state.pointee.attentionInput(tokens: share(state.pointee.tokens))
-        case .projections: unsafe state.pointee.projections(worker, workers)
+        case .projections: unsafe state.pointee.projections(worker)
         case .rotate: unsafe state.pointee.rotate(tokens: share(state.pointee.tokens))
         case .attention:
             unsafe state.pointee.attend(
                 tasks: share(state.pointee.tokens * state.pointee.headCount), worker)
         case .attentionOutputInput:
             unsafe state.pointee.quantiseMixed(tokens: share(state.pointee.tokens))
-        case .attentionOutput: unsafe state.pointee.attentionOutput(worker, workers)
+        case .attentionOutput: unsafe state.pointee.attentionOutput(worker)
         case .expertInput: unsafe state.pointee.expertInput(tokens: share(state.pointee.tokens))
-        case .router: unsafe state.pointee.router(worker, workers)
+        case .router: unsafe state.pointee.router(worker)
         case .choose: unsafe state.pointee.choose(tokens: share(state.pointee.tokens))
-        case .guess: unsafe state.pointee.guess(worker, workers)
+        case .guess: unsafe state.pointee.guess(worker)
         case .gather:
             unsafe state.pointee.gather(
                 pairs: share(Int(state.pointee.firstPair[state.pointee.expertCount])))
-        case .gateUp: unsafe state.pointee.gateUp(worker, workers)
+        case .gateUp: unsafe state.pointee.gateUp(worker)
         case .activate: unsafe state.pointee.activate(worker, workers)
-        case .down: unsafe state.pointee.down(worker, workers)
+        case .down: unsafe state.pointee.down(worker)
         case .combine: unsafe state.pointee.combine(tokens: share(state.pointee.tokens))
         case .headInput: unsafe state.pointee.headInput(tokens: share(state.pointee.headTokens))
-        case .head: unsafe state.pointee.head(worker, workers)
+        case .head: unsafe state.pointee.head(worker)
         }
+    }
+}
+
+extension EngineState {
+    /// Units of a stage's work that its workers take from the queue; 0 for stages that share tokens
+    /// or tasks.
+    func unitCount(_ stage: Stage) -> Int {
+        switch stage {
+        case .projections:
+            unsafe layers[layer].query.unitCount + layers[layer].key.unitCount
+                + layers[layer].value.unitCount
+        case .attentionOutput: unsafe layers[layer].attentionOutput.unitCount
+        case .router: unsafe layers[layer].router.unitCount
+        case .guess: unsafe guessedLayers * guessMatrix(0).unitCount
+        case .gateUp: unsafe readyCount * (expertUnits(0) + expertUnits(1))
+        case .down: unsafe readyCount * expertUnits(2)
+        case .head: unsafe output.unitCount
+        default: 0
+        }
+    }
+
+    /// What a worker will read first in the stage that follows `stage`, where that is known.
+    fileprivate func ahead(of stage: Stage, _ worker: Int) -> UnsafeRawPointer? {
+        switch stage {
+        case .projections, .attention: unsafe first(of: layers[layer].attentionOutput, worker)
+        case .attentionOutput: unsafe first(of: layers[layer].router, worker)
+        case .down:
+            unsafe layer + 1 < layerCount
+                ? first(of: layers[layer + 1].query, worker) : first(of: output, worker)
+        case .head: unsafe first(of: layers[0].query, worker)
+        default: nil
+        }
+    }
+
+    private func first(of matrix: Matrix, _ worker: Int) -> UnsafeRawPointer {
+        let unit = unsafe queue.firstUnit(worker, of: matrix.unitCount)
+        return unsafe matrix.weights + unit * matrix.unitRows * matrix.rowBytes
     }
 }
 
@@ -92,18 +131,28 @@ extension EngineState {
         unsafe norm(tokens, hidden, layers[layer].attentionNorm, into: normed)
     }
 
-    func projections(_ worker: Int, _ workers: Int) {
-        unsafe multiply(layers[layer].query, normed, query, worker, workers)
-        unsafe multiply(layers[layer].key, normed, key, worker, workers)
-        unsafe multiply(layers[layer].value, normed, value, worker, workers)
+    func projections(_ worker: Int) {
+        let queries = unsafe layers[layer].query.unitCount
+        let keys = unsafe queries + layers[layer].key.unitCount
+        while let unit = unsafe queue.take(worker) {
+            if unit < queries {
+                unsafe multiply(layers[layer].query, unit, normed, query, worker)
+            } else if unit < keys {
+                unsafe multiply(layers[layer].key, unit - queries, normed, key, worker)
+            } else {
+                unsafe multiply(layers[layer].value, unit - keys, normed, value, worker)
+            }
+        }
     }
 
     func quantiseMixed(tokens: Range<Int>) {
         for token in tokens { unsafe mixed.quantise(token, kernels.table) }
     }
 
-    func attentionOutput(_ worker: Int, _ workers: Int) {
-        unsafe multiply(layers[layer].attentionOutput, mixed, projected, worker, workers)
+    func attentionOutput(_ worker: Int) {
+        while let unit = unsafe queue.take(worker) {
+            unsafe multiply(layers[layer].attentionOutput, unit, mixed, projected, worker)
+        }
     }
 
     /// Adds attention's result to the residual stream and norms it for the experts.
@@ -116,8 +165,10 @@ extension EngineState {
         unsafe norm(tokens, hidden, layers[layer].expertNorm, into: normed)
     }
 
-    func router(_ worker: Int, _ workers: Int) {
-        unsafe multiply(layers[layer].router, normed, routerLogits, worker, workers)
+    func router(_ worker: Int) {
+        while let unit = unsafe queue.take(worker) {
+            unsafe multiply(layers[layer].router, unit, normed, routerLogits, worker)
+        }
     }
 
     /// Softmax over all experts, then the k largest in descending order, ties to the lower index.
@@ -160,17 +211,20 @@ extension EngineState {
 
     /// Router logits of the next layers, as this layer's router input foretells them: all layers'
     /// rows in one stage.
-    func guess(_ worker: Int, _ workers: Int) {
-        for ahead in unsafe 0..<guessedLayers {
-            let matrix =
-                if let learnedGates = unsafe learnedGates {
-                    unsafe learnedGates[layer]
-                } else {
-                    unsafe layers[layer + 1 + ahead].router
-                }
+    func guess(_ worker: Int) {
+        let units = unsafe guessMatrix(0).unitCount
+        while let unit = unsafe queue.take(worker) {
+            let ahead = unit / units
             unsafe multiply(
-                matrix, normed, guessedLogits + ahead * tokens * expertCount, worker, workers)
+                guessMatrix(ahead), guessMatrix(0).unitRange(unit % units), normed, tokens,
+                guessedLogits + ahead * tokens * expertCount, worker)
         }
+    }
+
+    /// What guesses the router logits of the layer `ahead` of the next; all are alike in shape.
+    private func guessMatrix(_ ahead: Int) -> Matrix {
+        if let learnedGates = unsafe learnedGates { return unsafe learnedGates[layer] }
+        return unsafe layers[layer + 1 + ahead].router
     }
 
     /// Copies each pair's input beside the others of its expert.
@@ -182,19 +236,23 @@ extension EngineState {
     }
 
     /// Gate and up rows of every ready expert.
-    func gateUp(_ worker: Int, _ workers: Int) {
-        let rows = unsafe part(expertWidth, worker, workers)
-        for index in unsafe 0..<readyCount {
-            let expert = unsafe ready[index]
-            let input = unsafe tokens == 1 ? normed : gathered
-            let inputRow = unsafe tokens == 1 ? 0 : expert.firstPair
-            let place = unsafe expert.firstPair * expertWidth
-            unsafe multiplyExpert(
-                readyMatrices + index * 3, rows, input, inputRow, expert.pairCount,
-                gateRows + place, worker)
-            unsafe multiplyExpert(
-                readyMatrices + index * 3 + 1, rows, input, inputRow, expert.pairCount,
-                expertHidden.floats + place, worker)
+    func gateUp(_ worker: Int) {
+        let gates = unsafe expertUnits(0)
+        let units = unsafe gates + expertUnits(1)
+        let single = unsafe tokens == 1
+        while let unit = unsafe queue.take(worker) {
+            let (index, place) = (unit / units, unit % units)
+            let input = unsafe single ? normed : gathered
+            let inputRow = unsafe single ? 0 : ready[index].firstPair
+            let outputRow = unsafe ready[index].firstPair * expertWidth
+            if place < gates {
+                unsafe multiplyExpert(
+                    index, 0, unit: place, input, inputRow, gateRows + outputRow, worker)
+            } else {
+                unsafe multiplyExpert(
+                    index, 1, unit: place - gates, input, inputRow,
+                    expertHidden.floats + outputRow, worker)
+            }
         }
     }
 
@@ -214,15 +272,21 @@ extension EngineState {
     }
 
     /// Down rows of every ready expert.
-    func down(_ worker: Int, _ workers: Int) {
-        let rows = unsafe part(embeddingLength, worker, workers)
-        for index in unsafe 0..<readyCount {
-            let expert = unsafe ready[index]
+    func down(_ worker: Int) {
+        let units = unsafe expertUnits(2)
+        while let unit = unsafe queue.take(worker) {
+            let index = unit / units
+            let pair = unsafe ready[index].firstPair
             unsafe multiplyExpert(
-                readyMatrices + index * 3 + 2, rows, expertHidden, expert.firstPair,
-                expert.pairCount,
-                expertOutput + expert.firstPair * embeddingLength, worker)
+                index, 2, unit: unit % units, expertHidden, pair,
+                expertOutput + pair * embeddingLength, worker)
         }
+    }
+
+    /// Units of the gate, up or down matrix of this layer's experts: whichever version of it a
+    /// ready expert has.
+    private func expertUnits(_ part: Int) -> Int {
+        unsafe expertMatrices[layer * 3 + part].matrix.unitCount
     }
 
     /// hidden[t] += sum of gate weight x expert output, in order of rank: arrival order does not
@@ -250,12 +314,10 @@ extension EngineState {
         }
     }
 
-    func head(_ worker: Int, _ workers: Int) {
-        let kind = unsafe output.path.input
-        unsafe output.multiply(
-            kernels, rows: part(output.rows, worker, workers), x: normed.row(kind, 0),
-            xStride: normed.strideBytes(kind), tokens: headTokens, y: logits, yStride: output.rows,
-            rowBuffer: rowBuffers + worker * rowBufferLength)
+    func head(_ worker: Int) {
+        while let unit = unsafe queue.take(worker) {
+            unsafe multiply(output, output.unitRange(unit), normed, headTokens, logits, worker)
+        }
     }
 
     // Parts of stages
@@ -272,24 +334,35 @@ extension EngineState {
         }
     }
 
+    /// One unit of a resident matrix against the chunk's tokens.
     private func multiply(
-        _ matrix: Matrix, _ x: Activations, _ y: UnsafeMutablePointer<Float>, _ worker: Int,
-        _ workers: Int
+        _ matrix: Matrix, _ unit: Int, _ x: Activations, _ y: UnsafeMutablePointer<Float>,
+        _ worker: Int
+    ) {
+        unsafe multiply(matrix, matrix.unitRange(unit), x, tokens, y, worker)
+    }
+
+    private func multiply(
+        _ matrix: Matrix, _ rows: Range<Int>, _ x: Activations, _ tokens: Int,
+        _ y: UnsafeMutablePointer<Float>, _ worker: Int
     ) {
         let kind = unsafe matrix.path.input
         unsafe matrix.multiply(
-            kernels, rows: part(matrix.rows, worker, workers), x: x.row(kind, 0),
-            xStride: x.strideBytes(kind), tokens: tokens, y: y, yStride: matrix.rows,
-            rowBuffer: rowBuffers + worker * rowBufferLength)
+            kernels, rows: rows, x: x.row(kind, 0), xStride: x.strideBytes(kind), tokens: tokens,
+            y: y, yStride: matrix.rows, rowBuffer: rowBuffers + worker * rowBufferLength)
     }
 
+    /// One unit of a ready expert's matrix `part` against its pairs, whose inputs begin at `row`.
     private func multiplyExpert(
-        _ expert: UnsafePointer<ExpertMatrix>, _ rows: Range<Int>, _ x: Activations, _ row: Int,
-        _ tokens: Int, _ y: UnsafeMutablePointer<Float>, _ worker: Int
+        _ index: Int, _ part: Int, unit: Int, _ x: Activations, _ row: Int,
+        _ y: UnsafeMutablePointer<Float>, _ worker: Int
     ) {
+        let expert = unsafe readyMatrices + index * 3 + part
         let kind = unsafe expert.pointee.matrix.path.input
+        // Units are those of the layer's matrices, which may be a wider version than this one.
         unsafe expert.pointee.multiply(
-            kernels, rows: rows, x: x.row(kind, row), xStride: x.strideBytes(kind), tokens: tokens,
+            kernels, rows: expertMatrices[layer * 3 + part].matrix.unitRange(unit),
+            x: x.row(kind, row), xStride: x.strideBytes(kind), tokens: ready[index].pairCount,
             y: y, yStride: expert.pointee.matrix.rows,
             rowBuffer: rowBuffers + worker * rowBufferLength)
     }

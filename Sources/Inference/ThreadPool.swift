@@ -12,13 +12,18 @@ internal import Synchronization
 ///   waits for remaining == 0 <---- (acquire), so it sees every result
 /// ```
 ///
-/// Shares are static: worker w of n gets the w-th of n equal parts, so a result never depends on
-/// timing. Waiting spins for some microseconds, because the next stage of a token is usually that
-/// near, and then sleeps on a futex, because an idle engine must cost nothing and a shared
-/// processor must be given up.
+/// What a result is never depends on who computes it: a stage's units of work are independent, so a
+/// worker that is done with its part may take what another has not begun (`WorkQueue`). Waiting spins
+/// for some microseconds, because the next stage of a token is usually that near, and then sleeps on
+/// a futex, because an idle engine must cost nothing and a shared processor must be given up. The
+/// first of that time goes into asking memory for the weights that come next: a core that waits for
+/// another leaves the memory idle, which is what limits a token.
 @safe struct ThreadPool: ~Copyable {
-    /// One stage of work on shared state: (state, stage number, worker, workers).
-    typealias Share = @convention(c) (UnsafeMutableRawPointer, UInt32, Int32, Int32) -> Void
+    /// One stage of work on shared state: (state, stage number, worker, workers). Returns where the
+    /// worker will read first in the stage after, or nil; that need not be memory one may read.
+    typealias Share = @convention(c) (
+        UnsafeMutableRawPointer, UInt32, Int32, Int32
+    ) -> UnsafeRawPointer?
 
     /// Written by the leader before `generation` moves, read by followers after it; words that
     /// different threads write live on different cache lines.
@@ -64,6 +69,11 @@ internal import Synchronization
     private static let quit = UInt32.max
     /// About 20 microseconds of `host_relax`, longer than any gap between the stages of a token.
     private static let spins = 2_000
+    /// How much of what comes next is asked for while waiting: what fits the smallest second-level
+    /// caches of the boards beside what is in use.
+    private static let aheadBytes = 64 << 10
+    /// Asked for between two looks at the word that is waited for.
+    private static let aheadStep = 256
 
     private let shared: UnsafeMutablePointer<Shared>
     private let handles: [UInt64]
@@ -117,8 +127,8 @@ internal import Synchronization
     /// Runs every worker's share of `stage` and returns when all are done.
     func run(_ stage: UInt32) {
         announce(stage)
-        unsafe shared.pointee.share(shared.pointee.state, stage, 0, workers)
-        if workers > 1 { awaitFollowers() }
+        let ahead = unsafe shared.pointee.share(shared.pointee.state, stage, 0, workers)
+        if workers > 1 { unsafe awaitFollowers(ahead) }
     }
 
     private func announce(_ stage: UInt32) {
@@ -133,11 +143,12 @@ internal import Synchronization
         }
     }
 
-    private func awaitFollowers() {
+    private func awaitFollowers(_ ahead: UnsafeRawPointer?) {
         let remaining = unsafe shared.pointee.remaining
+        var asked = 0
         for _ in 0..<ThreadPool.spins {
             if unsafe remaining.pointee.load(ordering: .acquiring) == 0 { return }
-            host_relax()
+            unsafe ThreadPool.pass(ahead, &asked)
         }
         unsafe shared.pointee.leaderSleeps.pointee.store(1, ordering: .sequentiallyConsistent)
         while true {
@@ -149,6 +160,16 @@ internal import Synchronization
         unsafe shared.pointee.leaderSleeps.pointee.store(0, ordering: .relaxed)
     }
 
+    /// One step of waiting.
+    private static func pass(_ ahead: UnsafeRawPointer?, _ asked: inout Int) {
+        guard let ahead = unsafe ahead, asked < aheadBytes else {
+            host_relax()
+            return
+        }
+        unsafe host_prefetch(ahead, asked, aheadStep)
+        asked += aheadStep
+    }
+
     private static func follow(_ context: UnsafeMutableRawPointer) {
         let record = unsafe context.assumingMemoryBound(to: Follower.self)
         let shared = unsafe record.pointee.shared
@@ -158,12 +179,14 @@ internal import Synchronization
         let generation = unsafe shared.pointee.generation
         let remaining = unsafe shared.pointee.remaining
         var seen: UInt32 = 0
+        var ahead: UnsafeRawPointer?
         while true {
             var spins = 0
+            var asked = 0
             while unsafe generation.pointee.load(ordering: .acquiring) == seen {
                 spins += 1
                 if spins < ThreadPool.spins {
-                    host_relax()
+                    unsafe pass(ahead, &asked)
                 } else {
                     unsafe shared.pointee.sleepers.pointee.add(1, ordering: .sequentiallyConsistent)
                     unsafe host_futex_wait(
@@ -175,7 +198,7 @@ internal import Synchronization
             seen &+= 1
             let stage = unsafe shared.pointee.stage
             if stage == ThreadPool.quit { return }
-            unsafe shared.pointee.share(shared.pointee.state, stage, worker, workers)
+            unsafe ahead = shared.pointee.share(shared.pointee.state, stage, worker, workers)
             let before = unsafe remaining.pointee.subtract(
                 1, ordering: .sequentiallyConsistent
             ).oldValue
