@@ -75,6 +75,13 @@ internal import Quantization
                 "instruction set '\(options.instructionSet ?? "")' is not one of this machine's: "
                     + InstructionSet.available.joined(separator: ", "))
         }
+        // Pinning pays when every core that counts has its worker; with fewer threads the kernel
+        // places better, and with more than there are processors it must.
+        let (ordered, least) = (plan.processors.ordered, plan.processors.recommended)
+        let cpus = plan.threads >= least && plan.threads <= ordered.count ? ordered : []
+        // Before anything is allocated: memory comes from the node of the processor that first
+        // touches it.
+        if options.pinsLeader, let first = cpus.first { host_pin_current_thread(first) }
         let weights = try ResidentWeights(model: model, progress: progress)
         var streamer = try ExpertStreamer(
             layout: plan.layout, paths: model.file.paths, plan: plan.streaming,
@@ -96,9 +103,6 @@ internal import Quantization
         if case .learned(let gates) = options.predictor {
             unsafe state.pointee.learnedGates = gates.matrices
         }
-        // Pinning pays when every processor has its worker; with fewer threads the kernel places
-        // better.
-        let cpus = plan.threads == plan.cpus.count ? plan.cpus : []
         let pool: ThreadPool
         do {
             pool = unsafe try ThreadPool.start(
@@ -483,7 +487,7 @@ internal import Quantization
         if stage.dealsTokens,
             unsafe (stage == .headInput ? state.pointee.headTokens : state.pointee.tokens) == 1
         {
-            unsafe Stage.run(state, stage.rawValue, 0, 1)
+            _ = unsafe Stage.run(state, stage.rawValue, 0, 1)
         } else {
             unsafe state.pointee.queue.deal(state.pointee.unitCount(stage))
             pool.run(stage.rawValue)

@@ -40,7 +40,7 @@ public struct MemoryPlan: Sendable {
     /// The smallest expert cache that works, in bytes of slots.
     let cacheFloorBytes: Int
     private let fixedBytes: Int
-    let cpus: [Int32]
+    let processors: Processors
     let chunk: Int
     let headRows: Int
     let layout: ExpertLayout
@@ -55,9 +55,10 @@ public struct MemoryPlan: Sendable {
     /// - Throws: `EngineError` naming the shortfall and the figure that would do; `StreamingError`
     ///   where the model's disk refuses even to be asked.
     public init(model: ModelDescription, options: EngineOptions) throws {
-        let cpus = MemoryPlan.allowedProcessors()
-        self.cpus = cpus
-        threads = try MemoryPlan.checked("--threads", options.threads ?? cpus.count, 1...256)
+        let processors = Processors.ofThisProcess()
+        self.processors = processors
+        threads = try MemoryPlan.checked(
+            "--threads", options.threads ?? processors.recommended, 1...256)
         context = try MemoryPlan.checked(
             "--ctx", options.context ?? min(model.contextLength, EngineOptions.defaultContext),
             1...model.contextLength)
@@ -279,12 +280,6 @@ public struct MemoryPlan: Sendable {
                 "\(name) \(value) is not between \(range.lowerBound) and \(range.upperBound)")
         }
         return value
-    }
-
-    private static func allowedProcessors() -> [Int32] {
-        var cpus = [Int32](repeating: 0, count: 1024)
-        let count = unsafe host_allowed_cpus(&cpus, 1024)
-        return count == 0 ? [0] : Array(cpus[..<min(1024, Int(count))])
     }
 
     private static func times(_ factor: Double) -> String { "\((factor * 100).rounded() / 100)" }

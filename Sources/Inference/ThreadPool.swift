@@ -21,9 +21,10 @@ internal import Synchronization
 @safe struct ThreadPool: ~Copyable {
     /// One stage of work on shared state: (state, stage number, worker, workers). Returns where the
     /// worker will read first in the stage after, or nil; that need not be memory one may read.
-    typealias Share = @convention(c) (
-        UnsafeMutableRawPointer, UInt32, Int32, Int32
-    ) -> UnsafeRawPointer?
+    typealias Share =
+        @convention(c) (
+            UnsafeMutableRawPointer, UInt32, Int32, Int32
+        ) -> UnsafeRawPointer?
 
     /// Written by the leader before `generation` moves, read by followers after it; words that
     /// different threads write live on different cache lines.

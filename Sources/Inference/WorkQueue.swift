@@ -11,7 +11,7 @@ internal import Synchronization
 /// microseconds.
 @unsafe struct WorkQueue {
     /// Bytes for `workers` workers.
-    static func byteCount(workers: Int) -> Int { workers * line }
+    static func byteCount(workers: Int) -> Int { unsafe workers * line }
 
     /// One worker's run.
     private struct Run: ~Copyable {

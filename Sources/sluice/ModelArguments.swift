@@ -38,7 +38,8 @@ struct EngineArguments: ParsableArguments {
             valueName: "tokens"))
     var ctx: Int?
 
-    @Option(help: "Compute threads; default: every processor this process may use.")
+    @Option(
+        help: "Compute threads; default: one for each big core that this process may use.")
     var threads: Int?
 
     @Option(
@@ -127,6 +128,7 @@ struct EngineArguments: ParsableArguments {
         options.cache = cache
         options.context = ctx
         options.threads = threads
+        options.pinsLeader = true
         options.io = io.mode
         options.arithmetic = math
         options.policy = policy
