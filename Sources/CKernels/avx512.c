@@ -7,8 +7,8 @@
 #include <immintrin.h>
 #include <math.h>
 
+#include "narrow.h"
 #include "tables.h"
-#include "tile.h"
 
 #define SLUICE_TARGET "avx2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
 #include "target_begin.h"

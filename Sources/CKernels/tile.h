@@ -39,6 +39,10 @@ SLUICE_INLINE size_t prefetch_distance(size_t row_bytes) {
     return tile == 0 ? 0 : (8191 / tile + 1) * tile;
 }
 
+// Multiplies one token in some other way than by tiles, and says whether it did: `gemm` is the format,
+// or planar_<kind>. Redefined by the instruction sets that have one.
+#define SLUICE_NARROW(gemm, ...) 0
+
 #define SLUICE_TILES(tile, at_once)                                                               \
     for (; t + at_once <= tokens; t += at_once) {                                                 \
         tile(w, (const uint8_t *)x + t * x_stride_bytes, x_stride_bytes, n, at_once, ahead, out); \
@@ -50,6 +54,7 @@ SLUICE_INLINE size_t prefetch_distance(size_t row_bytes) {
     static void gemm_##format(                                                                 \
         const void *weights, size_t row_bytes, uint32_t rows, const void *x,                   \
         size_t x_stride_bytes, uint32_t tokens, uint32_t n, float *y, size_t y_stride) {       \
+        if (tokens == 1 && SLUICE_NARROW(format, weights, row_bytes, rows, x, n, y)) return;   \
         size_t ahead = prefetch_distance(row_bytes);                                           \
         for (uint32_t r = 0; r < rows; r += 4) {                                               \
             uint32_t live = rows - r < 4 ? rows - r : 4, t = 0;                                \
@@ -133,6 +138,7 @@ SLUICE_INLINE void prefetch_planes(
     static void planar_##kind(                                                                \
         const sluice_planes *weights, uint32_t rows, const void *x, size_t x_stride_bytes,    \
         uint32_t tokens, uint32_t n, float *y, size_t y_stride) {                             \
+        if (tokens == 1 && SLUICE_NARROW(planar_##kind, weights, rows, x, n, y)) return;      \
         size_t ahead = prefetch_distance(weights->scale_bytes);                               \
         tile_planes planes = planes_of(weights);                                              \
         for (uint32_t r = 0; r < rows; r += 4) {                                              \

@@ -254,6 +254,9 @@ static void check_gemm(
     digest_floats(expected, size / sizeof(float) + 16);
 }
 
+// Row counts around those that a kernel for one token takes together.
+static const uint32_t narrow_rows[] = {8, 15, 16, 17, 31, 32, 33, 37};
+
 static void check_gemms(int format) {
     int is_float = formats[format].elements == 1;
     static const uint32_t counts[] = {1, 2, 3, 5, 7, 8, 9, 11, 16, 17, 19};
@@ -269,6 +272,11 @@ static void check_gemms(int format) {
     for (uint32_t rows = 1; rows <= 5; rows++) {
         for (uint32_t tokens = 1; tokens <= 9; tokens++)
             check_gemm(format, n, rows, tokens, plain, usual);
+    }
+    // One token takes 16 rows at a time.
+    for (uint32_t i = 0; i < sizeof narrow_rows / sizeof narrow_rows[0]; i++) {
+        check_gemm(format, n, narrow_rows[i], 1, plain, usual);
+        check_gemm(format, 3 * n, narrow_rows[i], 1, random_bytes, mixed);
     }
     for (int weights = 0; weights < weight_modes; weights++) {
         for (int activations = 0; activations < activation_modes; activations++) {
@@ -397,6 +405,10 @@ static void check_all_planars(int which) {
         for (uint32_t tokens = 1; tokens <= 9; tokens++) {
             check_planar(which, two, 1 + rows % 2, 512, rows, tokens, plain, usual);
         }
+    }
+    for (uint32_t i = 0; i < sizeof narrow_rows / sizeof narrow_rows[0]; i++) {
+        check_planar(which, two, 1 + i % 2, 512 + block, narrow_rows[i], 1, plain, usual);
+        check_planar(which, four, 1, 256, narrow_rows[i], 1, random_bytes, mixed);
     }
     for (uint32_t i = 1; i <= 19; i++) {
         check_planar(which, two, 1 + i % 2, i * block, 1 + i % 5, 1 + i % 4, plain, usual);
