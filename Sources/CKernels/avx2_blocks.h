@@ -464,6 +464,8 @@ SLUICE_INLINE void super_tile(
     for (int t = 0; t < tokens; t++) _mm_storeu_ps(out[t], a[t]);
 }
 
+#include "avx2_wide.h"
+
 #define SLUICE_BLOCK_GEMM(format, kind)                                                       \
     SLUICE_INLINE void tile_##format(                                                         \
         const uint8_t *const w[4], const uint8_t *x, size_t x_stride, uint32_t n, int tokens, \

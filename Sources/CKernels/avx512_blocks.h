@@ -521,6 +521,7 @@ SLUICE_INLINE void super_tile(
 }
 
 #include "avx512_narrow.h"
+#include "avx512_wide.h"
 
 #define SLUICE_BLOCK_GEMM(format, kind)                                                       \
     SLUICE_INLINE void tile_##format(                                                         \

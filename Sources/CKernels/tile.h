@@ -43,6 +43,11 @@ SLUICE_INLINE size_t prefetch_distance(size_t row_bytes) {
 // or planar_<kind>. Redefined by the instruction sets that have one.
 #define SLUICE_NARROW(gemm, ...) 0
 
+// How many rows, from the first on, an instruction set multiplies in its own way before tiles take
+// the rest; `gemm` is the format, or planar_<kind>, then come its arguments. An instruction set
+// that has such a way redefines this before it makes its gemms (wide.h does).
+#define SLUICE_WIDE(gemm, ...) 0
+
 #define SLUICE_TILES(tile, at_once)                                                               \
     for (; t + at_once <= tokens; t += at_once) {                                                 \
         tile(w, (const uint8_t *)x + t * x_stride_bytes, x_stride_bytes, n, at_once, ahead, out); \
@@ -56,7 +61,9 @@ SLUICE_INLINE size_t prefetch_distance(size_t row_bytes) {
         size_t x_stride_bytes, uint32_t tokens, uint32_t n, float *y, size_t y_stride) {       \
         if (tokens == 1 && SLUICE_NARROW(format, weights, row_bytes, rows, x, n, y)) return;   \
         size_t ahead = prefetch_distance(row_bytes);                                           \
-        for (uint32_t r = 0; r < rows; r += 4) {                                               \
+        uint32_t first = SLUICE_WIDE(                                                          \
+            format, weights, row_bytes, rows, x, x_stride_bytes, tokens, n, y, y_stride);      \
+        for (uint32_t r = first; r < rows; r += 4) {                                           \
             uint32_t live = rows - r < 4 ? rows - r : 4, t = 0;                                \
             const uint8_t *w[4];                                                               \
             float out[4][4];                                                                   \
@@ -141,7 +148,9 @@ SLUICE_INLINE void prefetch_planes(
         if (tokens == 1 && SLUICE_NARROW(planar_##kind, weights, rows, x, n, y)) return;      \
         size_t ahead = prefetch_distance(weights->scale_bytes);                               \
         tile_planes planes = planes_of(weights);                                              \
-        for (uint32_t r = 0; r < rows; r += 4) {                                              \
+        uint32_t first = SLUICE_WIDE(                                                         \
+            planar_##kind, weights, rows, x, x_stride_bytes, tokens, n, y, y_stride);         \
+        for (uint32_t r = first; r < rows; r += 4) {                                          \
             uint32_t live = rows - r < 4 ? rows - r : 4, t = 0;                               \
             const uint8_t *w[4];                                                              \
             float out[4][4];                                                                  \

@@ -38,7 +38,7 @@ static float float_from(uint32_t bits) {
 
 // MARK: Buffers that end at a guard page
 
-enum { BUFFER_BYTES = 1 << 18, BUFFERS = 10 };
+enum { BUFFER_BYTES = 1 << 19, BUFFERS = 10 };
 static uint8_t *buffer_ends[BUFFERS];
 
 static void make_buffers(void) {
@@ -287,6 +287,32 @@ static void check_gemms(int format) {
     }
 }
 
+// Rows and tokens that some tables take in panels: around every size of a panel, of what it leaves
+// over, and of the tokens that go through it at once.
+static const uint32_t panel_rows[] = {33, 16, 65, 31, 40, 17, 32, 41, 15, 24};
+static const uint32_t panel_tokens[] = {2, 3, 4, 5, 6, 7, 8, 12, 13, 17, 31, 33, 65};
+enum { panel_rows_count = 10, panel_tokens_count = 13 };
+
+static void check_panels(int format) {
+    static const uint32_t counts[] = {1, 2, 7, 8, 9, 17};
+    int is_float = formats[format].elements == 1;
+    uint32_t n = is_float ? 77 : formats[format].a256 ? 512 : 9 * 32;
+    for (uint32_t i = 0; i < panel_tokens_count; i++) {
+        uint32_t rows = panel_rows[i % panel_rows_count];
+        check_gemm(format, n, rows, panel_tokens[i], plain, usual);
+        check_gemm(format, n, 33 + i % 2 * 32, panel_tokens[i], random_bytes, mixed);
+    }
+    for (uint32_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        n = counts[i] * (is_float ? 13 : formats[format].elements);
+        check_gemm(format, n, panel_rows[i], 9, plain, usual);
+    }
+    for (int weights = 0; weights < weight_modes; weights++) {
+        for (int activations = 0; activations < activation_modes; activations++) {
+            check_gemm(format, is_float ? 77 : 256, 33, 5, weights, activations);
+        }
+    }
+}
+
 // The stored integer of element e of a block, counted from 0.
 static int integer_of(int format, const uint8_t *block, uint32_t e) {
     uint32_t run = e / 32, i = e % 32;
@@ -389,6 +415,7 @@ static void check_planars(int which, uint8_t bits[4], uint32_t count, uint32_t l
         bits[count] = (uint8_t)width;
         check_planar(which, bits, count + 1, is_a256 ? 512 : 288, 5, 1, plain, usual);
         check_planar(which, bits, count + 1, 256, 3, 7, random_bytes, mixed);
+        check_planar(which, bits, count + 1, is_a256 ? 512 : 288, 33, 5, random_bytes, mixed);
         for (int mode = lowest; mode <= tiny_scales; mode++) {
             check_planar(which, bits, count + 1, is_a256 ? 256 : 224, 4, 2, mode, alternating);
         }
@@ -414,8 +441,14 @@ static void check_all_planars(int which) {
         check_planar(which, two, 1 + i % 2, i * block, 1 + i % 5, 1 + i % 4, plain, usual);
         check_planar(which, four, 1, i * block, 1 + i % 5, 1 + i % 4, random_bytes, mixed);
     }
+    for (uint32_t i = 0; i < panel_tokens_count; i++) {
+        uint32_t n = (1 + i) * block, rows = panel_rows[i % panel_rows_count];
+        check_planar(
+            which, i % 2 ? two : four, 1 + i % 4 / 3, n, rows, panel_tokens[i], plain, usual);
+    }
     for (int weights = 0; weights < weight_modes; weights++) {
         for (int activations = 0; activations < activation_modes; activations++) {
+            check_planar(which, two, 2, 256, 33, 5, weights, activations);
             for (uint32_t tokens = 1; tokens <= 4; tokens *= 2) {
                 check_planar(which, two, 2, 512, 5, tokens, weights, activations);
                 check_planar(which, four, 1, 256, 5, tokens, weights, activations);
@@ -581,7 +614,10 @@ static void check_all_halves(void) {
 
 static void check_table(void) {
     cases = 0;
-    for (int format = 0; format < SLUICE_FORMAT_COUNT; format++) check_gemms(format);
+    for (int format = 0; format < SLUICE_FORMAT_COUNT; format++) {
+        check_gemms(format);
+        check_panels(format);
+    }
     for (int i = 0; i < (int)(sizeof planar_formats / sizeof planar_formats[0]); i++) {
         check_all_planars(i);
     }

@@ -5,11 +5,11 @@ import Testing
 @Suite struct GemmTests {
     /// Runs cases: the same product by a table and by the scalar reference, in guarded memory.
     private final class Bench {
-        let weights = GuardedBuffer(capacity: 5 * 20 * 34 * 8)
+        let weights = GuardedBuffer(capacity: 65 * 2 * 210 + 5 * 20 * 34 * 8)
         let records = GuardedBuffer(capacity: 9 * 20 * 256 * 4)
         let activations = GuardedBuffer(capacity: 20 * 256 * 4)
-        let got = GuardedBuffer(capacity: 4096)
-        let expected = GuardedBuffer(capacity: 4096)
+        let got = GuardedBuffer(capacity: 65 * (65 + 3) * 4)
+        let expected = GuardedBuffer(capacity: 65 * (65 + 3) * 4)
         let table: Kernels
         let format: WeightFormat
 
@@ -88,6 +88,31 @@ import Testing
         }
     }
 
+    /// Some tables take many rows and tokens in panels: around every size of those, and what they
+    /// leave over.
+    @Test(arguments: tablesAndFormats)
+    func agreesWithScalarForManyRowsAndTokens(table: String, format: WeightFormat) {
+        let bench = Bench(table, format)
+        let n = format.elementsPerBlock == 1 ? 77 : format.elementsPerBlock == 32 ? 9 * 32 : 512
+        for rows in [15, 16, 17, 24, 31, 32, 33, 40, 41, 65] {
+            for tokens in [2, 3, 4, 5, 7, 9] {
+                #expect(bench.run(n: n, rows: rows, tokens: tokens) == nil)
+            }
+        }
+        for tokens in [12, 13, 16, 17, 31, 33, 49, 64] {
+            let found = bench.run(
+                n: n, rows: 33, tokens: tokens, weights: .randomBytes, activations: .mixed)
+            #expect(found == nil)
+        }
+        for weights in WeightKind.allCases {
+            for activations in ActivationKind.allCases {
+                let found = bench.run(
+                    n: n, rows: 33, tokens: 5, weights: weights, activations: activations)
+                #expect(found == nil)
+            }
+        }
+    }
+
     @Test(arguments: tablesAndFormats)
     func agreesWithScalarOnExtremeBlocksAndActivations(table: String, format: WeightFormat) {
         let bench = Bench(table, format)
@@ -107,7 +132,7 @@ import Testing
     @Test(arguments: Kernels.names, WeightFormat.allCases)
     func aTokensResultDoesNotDependOnTheOthers(table: String, format: WeightFormat) {
         let table = Kernels(table)
-        let (n, rows, tokens) = (256, 6, 7)
+        let (n, rows, tokens) = (256, 38, 7)
         let (rowBytes, recordBytes) = (format.rowBytes(n), format.recordBytes(n))
         var random = Seeded(7)
         let buffers = [
