@@ -247,6 +247,27 @@ SLUICE_INLINE void k_scale_bytes(const uint8_t *packed, uint8_t scales[16]) {
     memcpy(scales, four, 16);
 }
 
+// The scales and the minima of a Q4_K or Q5_K block.
+SLUICE_INLINE void k_scale_vectors(const uint8_t *packed, int16x8_t *scales, int16x8_t *minima) {
+    uint8_t bytes[16];
+    k_scale_bytes(packed, bytes);
+    *scales = vreinterpretq_s16_u16(vmovl_u8(vld1_u8(bytes)));
+    *minima = vreinterpretq_s16_u16(vmovl_u8(vld1_u8(bytes + 8)));
+}
+
+// The scales of an IQ4_XS block.
+SLUICE_INLINE int16x8_t iq4_scale_vector(const uint8_t *block) {
+    static const int16_t to_bits_4[8] = {4, 2, 0, -2, -4, -6, -8, -10};
+    uint32_t packed;
+    uint16_t high;
+    memcpy(&high, block + 2, 2);
+    memcpy(&packed, block + 4, 4);
+    uint8x8_t low = vreinterpret_u8_u32(vdup_n_u32(packed));
+    low = vzip1_u8(vand_u8(low, vdup_n_u8(15)), vshr_n_u8(low, 4));
+    uint16x8_t upper = vandq_u16(vshlq_u16(vdupq_n_u16(high), vld1q_s16(to_bits_4)), vdupq_n_u16(48));
+    return vsubq_s16(vreinterpretq_s16_u16(vorrq_u16(vmovl_u8(low), upper)), vdupq_n_s16(32));
+}
+
 // Four half-precision numbers, `at` bytes into each row.
 SLUICE_INLINE float32x4_t four_halves(const uint8_t *const w[4], size_t at) {
     uint16_t d[4];
@@ -368,6 +389,12 @@ SLUICE_INLINE void super_tile(
     }
     for (int t = 0; t < tokens; t++) vst1q_f32(out[t], a[t]);
 }
+
+#if SLUICE_DOTPROD
+#include "neon_wide.h"
+#undef SLUICE_WIDE
+#define SLUICE_WIDE(gemm, ...) wide_##gemm(__VA_ARGS__)
+#endif
 
 #define SLUICE_BLOCK_GEMM(format, kind, most)                                                 \
     SLUICE_INLINE void tile_##format(                                                         \

@@ -39,6 +39,10 @@ SLUICE_INLINE size_t prefetch_distance(size_t row_bytes) {
     return tile == 0 ? 0 : (8191 / tile + 1) * tile;
 }
 
+// The rows that an instruction set multiplies in some other way before tiles take the rest: `gemm` is
+// the format, or planar_<kind>, and the rest its arguments. Redefined by those that have one.
+#define SLUICE_WIDE(gemm, ...) 0
+
 #define SLUICE_TILES(tile, at_once)                                                               \
     for (; t + at_once <= tokens; t += at_once) {                                                 \
         tile(w, (const uint8_t *)x + t * x_stride_bytes, x_stride_bytes, n, at_once, ahead, out); \
@@ -51,7 +55,9 @@ SLUICE_INLINE size_t prefetch_distance(size_t row_bytes) {
         const void *weights, size_t row_bytes, uint32_t rows, const void *x,                   \
         size_t x_stride_bytes, uint32_t tokens, uint32_t n, float *y, size_t y_stride) {       \
         size_t ahead = prefetch_distance(row_bytes);                                           \
-        for (uint32_t r = 0; r < rows; r += 4) {                                               \
+        uint32_t first = SLUICE_WIDE(                                                          \
+            format, weights, row_bytes, rows, x, x_stride_bytes, tokens, n, y, y_stride);      \
+        for (uint32_t r = first; r < rows; r += 4) {                                           \
             uint32_t live = rows - r < 4 ? rows - r : 4, t = 0;                                \
             const uint8_t *w[4];                                                               \
             float out[4][4];                                                                   \
@@ -135,7 +141,9 @@ SLUICE_INLINE void prefetch_planes(
         uint32_t tokens, uint32_t n, float *y, size_t y_stride) {                             \
         size_t ahead = prefetch_distance(weights->scale_bytes);                               \
         tile_planes planes = planes_of(weights);                                              \
-        for (uint32_t r = 0; r < rows; r += 4) {                                              \
+        uint32_t first = SLUICE_WIDE(                                                         \
+            planar_##kind, weights, rows, x, x_stride_bytes, tokens, n, y, y_stride);         \
+        for (uint32_t r = first; r < rows; r += 4) {                                          \
             uint32_t live = rows - r < 4 ? rows - r : 4, t = 0;                               \
             const uint8_t *w[4];                                                              \
             float out[4][4];                                                                  \
