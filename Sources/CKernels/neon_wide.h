@@ -160,22 +160,23 @@ SLUICE_INLINE wide_planes wide_planes_of(const sluice_planes *weights, int has_c
         planes.unit = 0.5f;
     } else {
         planes.left = (int8_t)missing;
-        planes.offset = (int8_t)(offset - (middle + 1) / 2);
+        // With all planes `planar_weights` centres them itself.
+        planes.offset = (int8_t)(missing == 0 ? 0 : offset - (middle + 1) / 2);
         planes.half_sums = missing != 0;
         planes.unit = 1.0f;
     }
     return planes;
 }
 
-// Elements 64c ..< 64c + 64 of a unit of row 4h + r.
+// Runs c, c + 4, c + 8 and c + 12 of a unit of row 4h + r.
 SLUICE_INLINE void wide_planar_weights(
     const wide_planes *planes, int h, int r, uint32_t unit, int c, int8x16_t w[4]) {
     const tile_planes *four = &planes->four[h];
-    planar_weights(four, four->shape, r, unit, 2 * (uint32_t)c, 0, w);
-    planar_weights(four, four->shape, r, unit, 2 * (uint32_t)c + 1, 0, w + 2);
+    planar_weights(four, four->shape, r, unit, (uint32_t)c, w);
     for (int i = 0; i < 4; i++) {
-        w[i] = vsubq_s8(
-            vshlq_s8(w[i], vdupq_n_s8(planes->left)), vdupq_n_s8(planes->offset));
+        int place = four->shape == 0x2 && i < 3 ? 2 * i : 0;
+        w[i] = vshlq_s8(w[i], vdupq_n_s8((int8_t)(planes->left - place)));
+        w[i] = vsubq_s8(w[i], vdupq_n_s8(planes->offset));
     }
 }
 
@@ -252,9 +253,10 @@ SLUICE_INLINE void super_unpack(
     if (has_scales_of_16(format)) store_columns(block->steps[h][8], steps[1]);
     if (has_minimum(format)) {
         store_columns(block->minima[h][0], minima);
-        vst1q_f32(block->dmin[h], four_halves(w, 2));
+        vst1q_f32(block->dmin[h], four_halves(w[0] + 2, w[1] + 2, w[2] + 2, w[3] + 2));
     }
-    vst1q_f32(block->d[h][0], four_halves(w, super_d_offset(format)));
+    size_t at = super_d_offset(format);
+    vst1q_f32(block->d[h][0], four_halves(w[0] + at, w[1] + at, w[2] + at, w[3] + at));
     for (int c = 0; c < 4; c++) {
         int8x16_t v[4][4];  // by row, then by run of 16
         for (int r = 0; r < 4; r++) {
@@ -263,9 +265,13 @@ SLUICE_INLINE void super_unpack(
             } else {
                 super_weights(format, w[r], c, v[r]);
             }
+            for (int i = 0; i < 4 && format == super_q6_K; i++) {
+                v[r][i] = vsubq_s8(v[r][i], vdupq_n_s8(32));
+            }
         }
         for (int i = 0; i < 4; i++) {
-            store_rows(block->weights[4 * c + i][h], v[0][i], v[1][i], v[2][i], v[3][i]);
+            int run = is_planar(format) ? c + 4 * i : 4 * c + i;
+            store_rows(block->weights[run][h], v[0][i], v[1][i], v[2][i], v[3][i]);
         }
     }
 }
@@ -359,7 +365,7 @@ SLUICE_INLINE void eight_unpack(
     size_t stride = eight_stride(format);
     for (int half = 0; half < 2; half++) {
         float32x4_t d[4];
-        for (int r = 0; r < 4; r++) d[r] = eight_scales(format, w[r] + 4 * (size_t)half * stride);
+        for (int r = 0; r < 4; r++) d[r] = eight_scales(format, w[r] + 4 * (size_t)half * stride, 1);
         vst4q_f32(block->d[h][4 * half], ((float32x4x4_t){{d[0], d[1], d[2], d[3]}}));
     }
     for (int c = 0; c < 4; c++) {
@@ -371,9 +377,13 @@ SLUICE_INLINE void eight_unpack(
                 eight_weights(format, w[r] + 2 * (size_t)c * stride, v[r]);
                 eight_weights(format, w[r] + (2 * (size_t)c + 1) * stride, v[r] + 2);
             }
+            for (int i = 0; i < 4 && format == eight_q4_0; i++) {
+                v[r][i] = vsubq_s8(v[r][i], vdupq_n_s8(8));
+            }
         }
         for (int i = 0; i < 4; i++) {
-            store_rows(block->weights[4 * c + i][h], v[0][i], v[1][i], v[2][i], v[3][i]);
+            int run = format == eight_planar ? c + 4 * i : 4 * c + i;
+            store_rows(block->weights[run][h], v[0][i], v[1][i], v[2][i], v[3][i]);
         }
     }
 }
