@@ -25,6 +25,11 @@ SLUICE_INLINE int8x16_t low_nibbles(uint8x16_t v) {
 
 SLUICE_INLINE int8x16_t high_nibbles(uint8x16_t v) { return vreinterpretq_s8_u8(vshrq_n_u8(v, 4)); }
 
+// The numbers, or exactly half of them.
+SLUICE_INLINE float32x4_t as_floats(int32x4_t v, int halved) {
+    return halved ? vcvtq_n_f32_s32(v, 1) : vcvtq_f32_s32(v);
+}
+
 SLUICE_INLINE uint16_t half_at(const uint8_t *p) {
     uint16_t half;
     memcpy(&half, p, 2);
@@ -167,10 +172,9 @@ SLUICE_INLINE float32x4_t eight_scales(int format, const uint8_t *w, size_t step
     size_t stride = step * eight_stride(format);
     if (format == eight_mxfp4) {
         // As e8m0_half_to_float.
-        uint32x4_t e = vdupq_n_u32(w[0]);
-        e = vsetq_lane_u32(w[stride], e, 1);
-        e = vsetq_lane_u32(w[2 * stride], e, 2);
-        e = vsetq_lane_u32(w[3 * stride], e, 3);
+        uint32_t bytes = w[0] | (uint32_t)w[stride] << 8 | (uint32_t)w[2 * stride] << 16
+                         | (uint32_t)w[3 * stride] << 24;
+        uint32x4_t e = vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(bytes))));
         uint32x4_t normal = vshlq_n_u32(vsubq_u32(e, vdupq_n_u32(1)), 23);
         uint32x4_t denormal = vshlq_u32(vdupq_n_u32(0x00200000), vreinterpretq_s32_u32(e));
         return vreinterpretq_f32_u32(vbslq_u32(vcltq_u32(e, vdupq_n_u32(2)), denormal, normal));
@@ -200,8 +204,13 @@ SLUICE_INLINE void eight_add(
                      : format == eight_planar ? planar_factor(planes, 1)
                                               : 0;
     int32x4_t offsets[2][4];
-    for (int h = 0; h < 2 && factor != 0; h++) {
-        for (int t = 0; t < tokens; t++) {
+    float32x4_t dx[2][4];
+    for (int t = 0; t < tokens; t++) {
+        const float *scales =
+            (const float *)(const void *)((const uint8_t *)scale + (size_t)t * x_stride);
+        dx[0][t] = vuzp1q_f32(vld1q_f32(scales), vld1q_f32(scales + 4));
+        dx[1][t] = vuzp2q_f32(vld1q_f32(scales), vld1q_f32(scales + 4));
+        for (int h = 0; h < 2 && factor != 0; h++) {
             const int8_t *qt = q + (size_t)t * x_stride + 32 * h;
             offsets[h][t] = vmulq_n_s32(four_sums(qt), factor);
         }
@@ -241,12 +250,8 @@ SLUICE_INLINE void eight_add(
                     total = vshlq_s32(planar_places(shape, total), vdupq_n_s32(planes->shift));
                 }
                 if (factor != 0) total = vaddq_s32(total, offsets[h][t]);
-                float32x4_t s = vcvtq_f32_s32(total);
-                if (format == eight_planar) s = vmulq_n_f32(s, 0.5f);
-                const float *dx =
-                    (const float *)(const void *)((const uint8_t *)scale + (size_t)t * x_stride);
-                float32x4x2_t apart = vld2q_f32(dx);
-                a[h][t][r] = vaddq_f32(a[h][t][r], vmulq_f32(vmulq_f32(d, apart.val[h]), s));
+                float32x4_t s = as_floats(total, format == eight_planar);
+                a[h][t][r] = vaddq_f32(a[h][t][r], vmulq_f32(vmulq_f32(d, dx[h][t]), s));
             }
         }
     }
@@ -300,31 +305,39 @@ SLUICE_INLINE void eight_tile(
 
 // MARK: Super-blocks of 256: Q4_K, Q5_K, Q6_K, IQ4_XS
 
+// The low nibbles of v with `bits` bits of `high`, from bit `at` on, above them.
+SLUICE_INLINE int8x16_t low_nibbles_and(uint8x16_t v, uint8x16_t high, int at, int bits) {
+    uint8x16_t field = shift_right(high, (uint32_t)at);
+    if (at + bits < 8) field = vandq_u8(field, vdupq_n_u8((uint8_t)((1 << bits) - 1)));
+    return vreinterpretq_s8_u8(vsliq_n_u8(v, field, 4));
+}
+
+// The same for the high nibbles.
+SLUICE_INLINE int8x16_t high_nibbles_and(uint8x16_t v, uint8x16_t high, int at, int bits) {
+    uint8x16_t field = at == 4 ? high : vshlq_u8(high, vdupq_n_s8((int8_t)(4 - at)));
+    field = vandq_u8(field, vdupq_n_u8((uint8_t)(((1 << bits) - 1) << 4)));
+    return vreinterpretq_s8_u8(vsriq_n_u8(field, v, 4));
+}
+
 // Elements 64c ..< 64c + 64, which are the sub-blocks 2c and 2c + 1 where those have 32.
 SLUICE_INLINE void super_weights(int format, const uint8_t *block, int c, int8x16_t w[4]) {
     for (int h = 0; h < 2; h++) {
         if (has_minimum(format)) {
             uint8x16_t v = vld1q_u8(block + (format == super_q4_K ? 16 : 48) + 32 * c + 16 * h);
-            w[h] = low_nibbles(v);
-            w[2 + h] = high_nibbles(v);  // [0 .. 15]
-            if (format == super_q5_K) {
+            if (format == super_q4_K) {
+                w[h] = low_nibbles(v);
+                w[2 + h] = high_nibbles(v);  // [0 .. 15]
+            } else {
                 uint8x16_t fifth = vld1q_u8(block + 16 + 16 * h);
-                for (int i = 0; i < 2; i++) {
-                    uint8x16_t set = vtstq_u8(fifth, vdupq_n_u8((uint8_t)(1 << (2 * c + i))));
-                    int8x16_t bit = vreinterpretq_s8_u8(vandq_u8(set, vdupq_n_u8(16)));
-                    w[2 * i + h] = vorrq_s8(w[2 * i + h], bit);  // [0 .. 31]
-                }
+                w[h] = low_nibbles_and(v, fifth, 2 * c, 1);
+                w[2 + h] = high_nibbles_and(v, fifth, 2 * c + 1, 1);  // [0 .. 31]
             }
         } else if (format == super_q6_K) {
             uint8x16_t high = vld1q_u8(block + 128 + 32 * (c / 2) + 16 * h);
             for (int i = 0; i < 2; i++) {
                 uint8x16_t v = vld1q_u8(block + 64 * (c / 2) + 32 * i + 16 * h);
-                int8x16_t low = c % 2 == 0 ? low_nibbles(v) : high_nibbles(v);
-                int8_t run = (int8_t)(2 * (c % 2) + i);
-                uint8x16_t upper =
-                    run == 2 ? high : vshlq_u8(high, vdupq_n_s8((int8_t)(4 - 2 * run)));
-                w[2 * i + h] = vreinterpretq_s8_u8(
-                    vbslq_u8(vdupq_n_u8(48), upper, vreinterpretq_u8_s8(low)));  // [0 .. 63]
+                w[2 * i + h] = c % 2 == 0 ? low_nibbles_and(v, high, 2 * i, 2)
+                                          : high_nibbles_and(v, high, 4 + 2 * i, 2);  // [0 .. 63]
             }
         } else {
             static const int8_t values[16] = {SLUICE_IQ4_VALUES};
@@ -371,7 +384,9 @@ SLUICE_INLINE int32x4_t multiply(int16x8_t a, int16x8_t b) {
 }
 
 // A block's scales: of runs of 16 in their order in `runs`, of sub-blocks of 32 in `runs[0]`; and
-// four by four as their sums come, from `super_weights` or `planar_weights`.
+// four by four as their sums come, from `super_weights` or `planar_weights`, less the next four.
+// Sums are not cleared after the first four: multiplied by these differences, sums of everything so
+// far give the sum of scaled sums. It stays within twice what S can be, so in 32 bits.
 SLUICE_INLINE void super_scales(
     int format, const uint8_t *block, int16x8_t runs[2], int16x8_t *minima, int32x4_t fours[4]) {
     if (has_scales_of_16(format)) {
@@ -384,23 +399,29 @@ SLUICE_INLINE void super_scales(
             fours[1] = vshrq_n_s32(vshlq_n_s32(lanes, 16), 24);
             fours[2] = vshrq_n_s32(vshlq_n_s32(lanes, 8), 24);
             fours[3] = vshrq_n_s32(lanes, 24);
-            return;
+            for (int i = 0; i < 3; i++) fours[i] = vsubq_s32(fours[i], fours[i + 1]);
+        } else {
+            fours[0] = vsubl_s16(vget_low_s16(runs[0]), vget_high_s16(runs[0]));
+            fours[1] = vsubl_s16(vget_high_s16(runs[0]), vget_low_s16(runs[1]));
+            fours[2] = vsubl_s16(vget_low_s16(runs[1]), vget_high_s16(runs[1]));
+            fours[3] = vmovl_s16(vget_high_s16(runs[1]));
         }
-        fours[2] = vmovl_s16(vget_low_s16(runs[1]));
-        fours[3] = vmovl_s16(vget_high_s16(runs[1]));
-    } else if (has_minimum(format)) {
+        return;
+    }
+    if (has_minimum(format)) {
         k_scale_vectors(block + 4, &runs[0], minima);
-        if (is_planar(format)) {
-            uint32x4_t pairs = vreinterpretq_u32_s16(runs[0]);
-            fours[0] = vreinterpretq_s32_u32(vandq_u32(pairs, vdupq_n_u32(0xffff)));
-            fours[1] = vreinterpretq_s32_u32(vshrq_n_u32(pairs, 16));
-            return;
-        }
     } else {
         runs[0] = iq4_scale_vector(block);
     }
-    fours[0] = vmovl_s16(vget_low_s16(runs[0]));
-    fours[1] = vmovl_s16(vget_high_s16(runs[0]));
+    if (is_planar(format)) {
+        uint32x4_t pairs = vreinterpretq_u32_s16(runs[0]);
+        fours[1] = vreinterpretq_s32_u32(vshrq_n_u32(pairs, 16));
+        fours[0] = vreinterpretq_s32_u32(vandq_u32(pairs, vdupq_n_u32(0xffff)));
+        fours[0] = vsubq_s32(fours[0], fours[1]);
+    } else {
+        fours[0] = vsubl_s16(vget_low_s16(runs[0]), vget_high_s16(runs[0]));
+        fours[1] = vmovl_s16(vget_high_s16(runs[0]));
+    }
 }
 
 // Adds one block of four rows against `tokens` activations.
@@ -434,7 +455,7 @@ SLUICE_INLINE void super_add(
                 if (factor != 0) offset[t][r] = multiply(runs[0], sums);
             }
         }
-        int32x4_t p[4][4];  // by token; the sums that the next four scales are for
+        int32x4_t p[4][4];  // by token
         for (uint32_t c = 0; c < 4; c++) {
             int8x16_t weights[4];
             if (is_planar(format)) {
@@ -443,11 +464,10 @@ SLUICE_INLINE void super_add(
                 super_weights(format, w[r], (int)c, weights);
             }
             uint32_t four = has_scales_of_16(format) ? c : c / 2;
-            int starts = has_scales_of_16(format) || c % 2 == 0;
             int ends = has_scales_of_16(format) || c % 2 == 1;
             for (int t = 0; t < tokens; t++) {
                 const int8_t *qt = q + (size_t)t * x_stride;
-                for (int i = 0; i < 4 && starts; i++) p[t][i] = vdupq_n_s32(0);
+                for (int i = 0; i < 4 && c == 0; i++) p[t][i] = vdupq_n_s32(0);
                 for (uint32_t i = 0; i < 4; i++) {
                     uint32_t run = is_planar(format) ? c + 4 * i : 4 * c + i;
                     uint32_t at = is_planar(format) || has_scales_of_16(format)
@@ -474,9 +494,7 @@ SLUICE_INLINE void super_add(
             int32x4_t sums = add_lanes(offset[t][0], offset[t][1], offset[t][2], offset[t][3]);
             total = vmlaq_n_s32(total, sums, factor);
         }
-        float32x4_t s_value = vcvtq_f32_s32(total);
-        if (is_planar(format)) s_value = vmulq_n_f32(s_value, 0.5f);
-        float32x4_t term = vmulq_f32(vmulq_n_f32(d, dx), s_value);
+        float32x4_t term = vmulq_f32(vmulq_n_f32(d, dx), as_floats(total, is_planar(format)));
         if (has_minimum(format)) {
             int32x4_t minimum = add_lanes(m[t][0], m[t][1], m[t][2], m[t][3]);
             float32x4_t dmin = four_halves(w[0] + 2, w[1] + 2, w[2] + 2, w[3] + 2);
