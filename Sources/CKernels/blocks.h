@@ -12,6 +12,7 @@
 #include "CKernels.h"
 
 #define SLUICE_INLINE static inline __attribute__((always_inline, unused))
+#define SLUICE_NOINLINE __attribute__((noinline))
 #define SLUICE_PACKED __attribute__((packed))
 
 // Element i < 16 is the low half of qs[i], element i + 16 the high half; value d * (q - 8).

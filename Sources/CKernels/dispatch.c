@@ -27,11 +27,15 @@ static uint32_t unusable(void) {
 
 #include <sys/auxv.h>
 
-static const sluice_kernels *const tables[] = {&sluice_neon_dotprod, &sluice_neon, &sluice_scalar};
+static const sluice_kernels *const tables[] = {
+    &sluice_neon_i8mm, &sluice_neon_dotprod, &sluice_neon, &sluice_scalar};
 
-// NEON belongs to the architecture; the kernel lists the dot-product instructions as bit 20
-// (HWCAP_ASIMDDP).
-static uint32_t unusable(void) { return (getauxval(AT_HWCAP) >> 20 & 1) ? 0 : 1; }
+// NEON belongs to the architecture. The kernel lists the dot-product instructions as bit 20 of the
+// first word (HWCAP_ASIMDDP), the matrix ones as bit 13 of the second (HWCAP2_I8MM).
+static uint32_t unusable(void) {
+    if ((getauxval(AT_HWCAP) >> 20 & 1) == 0) return 2;
+    return (getauxval(AT_HWCAP2) >> 13 & 1) ? 0 : 1;
+}
 
 #else
 

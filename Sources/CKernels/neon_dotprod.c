@@ -12,6 +12,7 @@
 #include "target_begin.h"
 
 #define SLUICE_DOTPROD 1
+#define SLUICE_I8MM 0
 #include "neon.h"
 
 SLUICE_TABLE(sluice_neon_dotprod, "neon-dotprod")

@@ -21,6 +21,7 @@ extern const sluice_kernels sluice_avx512;
 #elif defined(__aarch64__)
 extern const sluice_kernels sluice_neon;
 extern const sluice_kernels sluice_neon_dotprod;
+extern const sluice_kernels sluice_neon_i8mm;
 #endif
 
 #endif
