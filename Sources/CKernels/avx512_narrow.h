@@ -213,22 +213,9 @@ SLUICE_INLINE void narrow_eight(
                 record.scale + b, a);
         }
         if (b < blocks) {
-            // The last blocks, padded to eight with zeros: those add +0, which changes nothing.
-            uint8_t padded[narrow_rows][8 * 34] = {{0}};
-            struct {
-                int8_t q[256];
-                float scale[8];
-            } rest;
-            memset(&rest, 0, sizeof rest);
-            for (uint32_t i = 0; i < narrow_rows; i++) {
-                memcpy(padded[i], tile.blocks.row[i] + b * stride, (blocks - b) * stride);
-                tile.blocks.row[i] = padded[i];
-            }
-            memcpy(rest.q, record.q + (size_t)b * 32, (blocks - b) * 32);
-            memcpy(rest.scale, record.scale + b, (blocks - b) * sizeof(float));
-            tile.asks = 0;
-            narrow_eight_add(
-                format, &tile, 0, &planes, shape, b / 8, rest.q, rest.scale, a);
+            narrow_rest rest;
+            narrow_pad(&rest, &tile, record, b, blocks, stride);
+            narrow_eight_add(format, &tile, 0, &planes, shape, b / 8, rest.q, rest.scale, a);
         }
         float out[narrow_rows];
         for (int i = 0; i < narrow_rows / 2; i++) {
@@ -552,17 +539,7 @@ SLUICE_INLINE void narrow_super(
     }
 }
 
-SLUICE_NARROW_BLOCKS(q4_0, narrow_eight, eight)
-SLUICE_NARROW_BLOCKS(q8_0, narrow_eight, eight)
-SLUICE_NARROW_BLOCKS(mxfp4, narrow_eight, eight)
-SLUICE_NARROW_BLOCKS(q4_K, narrow_super, super)
-SLUICE_NARROW_BLOCKS(q5_K, narrow_super, super)
-SLUICE_NARROW_BLOCKS(q6_K, narrow_super, super)
-SLUICE_NARROW_BLOCKS(iq4_xs, narrow_super, super)
-
-SLUICE_NARROW_PLANAR(32, narrow_eight, eight_planar, 0x422, 0x44)
-SLUICE_NARROW_PLANAR(k, narrow_super, super_planar_k, 0x122, 0x14)
-SLUICE_NARROW_PLANAR(q6_K, narrow_super, super_planar_q6_K, 0x222, 0x24)
+SLUICE_NARROW_KERNELS
 
 #undef SLUICE_NARROW
 #define SLUICE_NARROW(gemm, ...) narrow_##gemm(__VA_ARGS__)
