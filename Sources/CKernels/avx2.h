@@ -1,6 +1,7 @@
-// The vectors that vectors.h is written in, for AVX2, and everything built on them: 8 floats or 32 int8
-// at a time. Included by avx2.c and avx2_vnni.c, which differ in SLUICE_VNNI: whether the dot-product
-// instructions may be used. avx2_blocks.h has the quantised formats, avx2_narrow.h those of one token.
+// The vectors that vectors.h is written in, for AVX2, and everything built on them: 8 floats or 32
+// int8 at a time. Included by avx2.c and avx2_vnni.c, which differ in SLUICE_VNNI: whether the
+// dot-product instructions may be used. avx2_blocks.h has the quantised formats, avx2_narrow.h
+// those of one token.
 
 typedef __m256 vf;
 typedef __m256i vu;

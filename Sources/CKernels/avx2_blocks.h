@@ -38,7 +38,8 @@ SLUICE_INLINE __m256i signed_pairs(__m256i w, __m256i q) {
     return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(q, w));
 }
 
-// s plus the sums of four products of unsigned by signed bytes; without VNNI, of pairs within 16 bits.
+// s plus the sums of four products of unsigned by signed bytes; without VNNI, of pairs within 16
+// bits.
 SLUICE_INLINE __m256i add_dots(__m256i s, __m256i w, __m256i q) {
 #if SLUICE_VNNI
     return _mm256_dpbusd_avx_epi32(s, w, q);

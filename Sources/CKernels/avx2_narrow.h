@@ -1,7 +1,7 @@
 // One token with AVX2: see narrow.h.
 //
-// What has to be taken apart once a block, the scales and minima, is done for all 16 rows first, and
-// left in memory, from where a sub-block's scale is spread over a vector as it is loaded.
+// What has to be taken apart once a block, the scales and minima, is done for all 16 rows first,
+// and left in memory, from where a sub-block's scale is spread over a vector as it is loaded.
 
 // MARK: Blocks of 32: Q4_0, Q8_0, MXFP4
 
@@ -98,7 +98,8 @@ SLUICE_INLINE __m256 narrow_eight_scales(int format, const uint8_t *w) {
             _mm256_set1_epi32(0x00200000), _mm256_min_epi32(e, _mm256_set1_epi32(2)));
         return _mm256_castsi256_ps(_mm256_max_epi32(normal, denormal));
     }
-    const __m256i first_words = both(_mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 0, 0, 0, 0, 0, 0, 0, 0));
+    const __m256i first_words =
+        both(_mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 0, 0, 0, 0, 0, 0, 0, 0));
     const __m256i second_words = _mm256_setr_epi8(
         0, 1, 4, 5, 8, 9, 12, 13, 0, 0, 0, 0, 0, 0, 0, 0, 2, 3, 6, 7, 10, 11, 14, 15, 0, 0, 0, 0, 0,
         0, 0, 0);
@@ -201,8 +202,8 @@ SLUICE_INLINE void narrow_eight(
 
 // What a tile's rows have beside their quants in one block, and what becomes of them.
 typedef struct {
-    // Scales twice each, as 16-bit numbers: of a pair of rows sub-blocks 0 to 3 of the first, of the
-    // second, then 4 to 7.
+    // Scales twice each, as 16-bit numbers: of a pair of rows sub-blocks 0 to 3 of the first, of
+    // the second, then 4 to 7.
     uint32_t scales[narrow_rows / 2][2][2][4];
     __m256i minima[narrow_rows / 2];   // of a pair of rows, four lanes each that add up to M
     __m256i middles[narrow_rows / 2];  // likewise scales times activations, of planes
@@ -243,7 +244,8 @@ SLUICE_INLINE void narrow_activations(
         block->sums = sums;
         // They are within 16 * 127, so half the offset of 32 leaves them in 16 bits.
         block->offset[0] = _mm256_mullo_epi16(sums, _mm256_set1_epi16((short)-(centre / 2)));
-        block->offset[1] = _mm256_mullo_epi16(sums, _mm256_set1_epi16((short)(centre / 2 - centre)));
+        block->offset[1] =
+            _mm256_mullo_epi16(sums, _mm256_set1_epi16((short)(centre / 2 - centre)));
     }
 }
 
@@ -287,8 +289,16 @@ SLUICE_INLINE void narrow_super_heads(
     }
 }
 
-// Eight lanes that add up to the row's S; and of planes of Q6_K, lanes that add up to the sum of scales
-// times activations.
+// Lane i of either half all over it. Not a shuffle by an index, of which clang makes two others.
+SLUICE_INLINE __m256i lane_of(__m256i v, int i) {
+    return i == 0   ? _mm256_shuffle_epi32(v, 0x00)
+           : i == 1 ? _mm256_shuffle_epi32(v, 0x55)
+           : i == 2 ? _mm256_shuffle_epi32(v, 0xaa)
+                    : _mm256_shuffle_epi32(v, 0xff);
+}
+
+// Eight lanes that add up to the row's S; and of planes of Q6_K, lanes that add up to the sum of
+// scales times activations.
 SLUICE_INLINE __m256i narrow_super_row(
     int format, const narrow_tile *tile, uint32_t g, int r, size_t at, uint32_t shape,
     uint32_t unit, const narrow_block *x, const narrow_sums *sums, __m256i *middle) {
@@ -297,19 +307,24 @@ SLUICE_INLINE __m256i narrow_super_row(
         ask(&tile->blocks, super_bytes(format), r);
         if (is_planar(format)) ask_planes(tile, shape, r);
     }
-    __m256i planar[8], scales = _mm256_setzero_si256(), s = scales;
+    __m256i planar[8], s = _mm256_setzero_si256();
+    // Twice each, as 16-bit numbers: those of even sub-blocks in the lower half, of odd ones in the
+    // upper, 0 to 3 and 4 to 7 of either.
+    __m256i twice[2] = {s, s};
     if (is_planar(format)) planar_weights(&tile->of_group[g], shape, r, unit, planar);
     if (has_scales_of_16(format)) {
-        // Even ones in the lower half, odd ones in the upper, as 16-bit numbers.
         const __m128i order = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
-        scales = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(
+        __m256i scales = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(
             load_128(w + (is_planar(format) ? 0 : offsetof(block_q6_K, scales))), order));
         *middle = _mm256_madd_epi16(scales, x->sums);
         s = add_scaled_pairs(_mm256_madd_epi16(scales, x->offset[0]), scales, x->offset[1]);
+        twice[0] = _mm256_unpacklo_epi16(scales, scales);
+        twice[1] = _mm256_unpackhi_epi16(scales, scales);
     } else if (format == super_iq4_xs) {
         const __m128i order = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
-        scales = _mm256_permute4x64_epi64(
+        __m256i scales = _mm256_permute4x64_epi64(
             _mm256_castsi128_si256(_mm_shuffle_epi8(iq4_scales(w), order)), 0x50);
+        twice[0] = _mm256_unpacklo_epi16(scales, scales);
     }
     const uint32_t *spread = &sums->scales[2 * g + (uint32_t)r / 2][0][r % 2][0];
     for (int c = 0; c < 4; c++) {
@@ -321,8 +336,7 @@ SLUICE_INLINE __m256i narrow_super_row(
             weights[0] = _mm256_shuffle_epi8(values, _mm256_and_si256(v, low_bits));
             weights[1] = _mm256_shuffle_epi8(
                 values, _mm256_and_si256(_mm256_srli_epi16(v, 4), low_bits));
-            __m256i factor = _mm256_shuffle_epi8(
-                scales, _mm256_set1_epi16((short)(0x0100 + 0x0202 * c)));
+            __m256i factor = lane_of(twice[0], c);
             for (int i = 0; i < 2; i++) {
                 // Pairs within 2 * 127 * 127.
                 __m256i pairs = _mm256_maddubs_epi16(
@@ -342,8 +356,7 @@ SLUICE_INLINE __m256i narrow_super_row(
             __m256i factor =
                 has_minimum(format)
                     ? _mm256_set1_epi32((int)spread[8 * (j / 4) + j % 4])
-                    : _mm256_shuffle_epi8(
-                          scales, _mm256_set1_epi16((short)(0x0100 + 0x0202 * j)));
+                    : lane_of(twice[j / 4], j % 4);
             // Pairs within 2 * 63 * 127.
             __m256i pairs = _mm256_maddubs_epi16(weights[i], load_256(x->q + 32 * j));
             s = add_scaled_pairs(s, pairs, factor);
@@ -447,3 +460,7 @@ SLUICE_NARROW_KERNELS
 
 #undef SLUICE_NARROW
 #define SLUICE_NARROW(gemm, ...) narrow_##gemm(__VA_ARGS__)
+
+// Tiles have one token only where it is the last of an odd number.
+#undef SLUICE_SHAPED_TILE
+#define SLUICE_SHAPED_TILE(tile, known)

@@ -1,5 +1,5 @@
-// The table for x86 with AVX2, F16C and the dot-product instructions in their 256-bit form (AVX-VNNI:
-// Intel's Alder Lake and the small processors since then, AMD's Zen 5).
+// The table for x86 with AVX2, F16C and the dot-product instructions in their 256-bit form
+// (AVX-VNNI: Intel's Alder Lake and the small processors since then, AMD's Zen 5).
 #if defined(__x86_64__)
 
 #include <immintrin.h>

@@ -29,8 +29,9 @@ SLUICE_INLINE int has_nibbles(int format) {
     return format == eight_q4_0 || format == eight_mxfp4;
 }
 
-// Where a pair of rows has its accumulators. With nibbles, part p has those of blocks p and p + 4 of
-// the first row, then of the second. Else the parts have even blocks, odd ones, and so of the second.
+// Where a pair of rows has its accumulators. With nibbles, part p has those of blocks p and p + 4
+// of the first row, then of the second. Else the parts have even blocks, odd ones, and so of the
+// second.
 SLUICE_INLINE __m512i narrow_eight_lanes(int format) {
     if (has_nibbles(format)) {
         return _mm512_setr_epi32(0, 4, 0, 4, 1, 5, 1, 5, 2, 6, 2, 6, 3, 7, 3, 7);
@@ -38,7 +39,8 @@ SLUICE_INLINE __m512i narrow_eight_lanes(int format) {
     return _mm512_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7, 0, 2, 4, 6, 1, 3, 5, 7);
 }
 
-// A row's products with the activations of eight blocks, and of a pair of rows their sums by block.
+// A row's products with the activations of eight blocks: with nibbles, lanes of four blocks in each
+// of two vectors; else of two blocks in each of four.
 SLUICE_INLINE void narrow_eight_products(
     int format, const uint8_t *w, const tile_planes *planes, uint32_t shape, int r, uint32_t unit,
     const __m512i q[4], __m512i p[4]) {
@@ -76,14 +78,15 @@ SLUICE_INLINE void narrow_eight_products(
     }
 }
 
+// The sums by block of two rows' products.
 SLUICE_INLINE __m512i narrow_eight_sums(int format, const __m512i a[4], const __m512i b[4]) {
     if (has_nibbles(format)) return add_parts(a[0], a[1], b[0], b[1]);
     return add_neighbours(
         add_parts(a[0], a[1], a[2], a[3]), add_parts(b[0], b[1], b[2], b[3]));
 }
 
-// The scales of eight blocks of a row as 16-bit words in the order of its lanes; with nibbles twice,
-// where a pair's first row has them and where its second has.
+// The scales of eight blocks of a row as 16-bit words in the order of its lanes; with nibbles
+// twice, where a pair's first row has them and where its second has.
 SLUICE_INLINE __m256i narrow_eight_words(int format, const uint8_t *w) {
     if (format == eight_q4_0) {
         const __m512i words = _mm512_castsi256_si512(_mm256_setr_epi16(
@@ -360,8 +363,8 @@ SLUICE_INLINE __m512i part_of(__m512i v, int r) {
                     : _mm512_shuffle_i32x4(v, v, 0xff);
 }
 
-// 16 lanes that add up to the row's S, `scales` being those of its group; and of planes of Q6_K, lanes
-// that add up to the sum of scales times activations.
+// 16 lanes that add up to the row's S, `scales` being those of its group; and of planes of Q6_K,
+// lanes that add up to the sum of scales times activations.
 SLUICE_INLINE __m512i narrow_super_row(
     int format, const narrow_tile *tile, uint32_t g, int r, size_t at, uint32_t shape,
     uint32_t unit, const narrow_block *x, __m512i scales, __m512i *middle) {
@@ -418,14 +421,13 @@ SLUICE_INLINE void narrow_super_group(
     int format, narrow_tile *tile, uint32_t g, size_t at, const tile_planes *planes,
     uint32_t shape, uint32_t unit, const narrow_block *x, narrow_sums *sums) {
     const uint8_t *const *w = &tile->blocks.row[4 * g];
-    // Of Q6_K, d is the last word.
-    at += has_scales_of_16(format) ? super_d_offset(format) - 14 : 0;
-    __m512i heads = _mm512_castsi128_si512(load_128(w[0] + at));
-    heads = _mm512_inserti32x4(heads, load_128(w[1] + at), 1);
-    heads = _mm512_inserti32x4(heads, load_128(w[2] + at), 2);
-    heads = _mm512_inserti32x4(heads, load_128(w[3] + at), 3);
+    // Of Q6_K, d is the last word of 16 bytes, which may not reach beyond the block.
+    size_t head_at = at + (has_scales_of_16(format) ? super_d_offset(format) - 14 : 0);
+    __m512i heads = _mm512_castsi128_si512(load_128(w[0] + head_at));
+    heads = _mm512_inserti32x4(heads, load_128(w[1] + head_at), 1);
+    heads = _mm512_inserti32x4(heads, load_128(w[2] + head_at), 2);
+    heads = _mm512_inserti32x4(heads, load_128(w[3] + head_at), 3);
     sums->heads[g] = heads;
-    at -= has_scales_of_16(format) ? super_d_offset(format) - 14 : 0;
     __m512i scales = _mm512_setzero_si512(), s[4], m[4];
     if (has_minimum(format)) {
         const __m512i lower = _mm512_broadcast_i32x4(
@@ -543,3 +545,7 @@ SLUICE_NARROW_KERNELS
 
 #undef SLUICE_NARROW
 #define SLUICE_NARROW(gemm, ...) narrow_##gemm(__VA_ARGS__)
+
+// Tiles have one token only where it is the last of an odd number.
+#undef SLUICE_SHAPED_TILE
+#define SLUICE_SHAPED_TILE(tile, known)
