@@ -38,6 +38,26 @@ SLUICE_INLINE __m256i signed_pairs(__m256i w, __m256i q) {
     return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(q, w));
 }
 
+// s plus the sums of four products of unsigned by signed bytes; without VNNI, of pairs within 16
+// bits.
+SLUICE_INLINE __m256i add_dots(__m256i s, __m256i w, __m256i q) {
+#if SLUICE_VNNI
+    return _mm256_dpbusd_avx_epi32(s, w, q);
+#else
+    __m256i pairs = _mm256_maddubs_epi16(w, q);
+    return _mm256_add_epi32(s, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+#endif
+}
+
+// s plus the sums of two products of 16-bit numbers.
+SLUICE_INLINE __m256i add_scaled_pairs(__m256i s, __m256i pairs, __m256i factors) {
+#if SLUICE_VNNI
+    return _mm256_dpwssd_avx_epi32(s, pairs, factors);
+#else
+    return _mm256_add_epi32(s, _mm256_madd_epi16(pairs, factors));
+#endif
+}
+
 // MARK: Planes
 
 // Bits of a where the mask has ones, of b elsewhere.
@@ -418,7 +438,7 @@ SLUICE_INLINE void super_add(
                     // Pairs within 2 * 63 * 127 for unsigned weights.
                     __m256i pairs = format == super_iq4_xs ? signed_pairs(weights[i], v)
                                                            : _mm256_maddubs_epi16(weights[i], v);
-                    s[t][r] = _mm256_add_epi32(s[t][r], _mm256_madd_epi16(pairs, factor));
+                    s[t][r] = add_scaled_pairs(s[t][r], pairs, factor);
                 }
             }
         }
@@ -465,6 +485,7 @@ SLUICE_INLINE void super_tile(
 }
 
 #include "avx2_wide.h"
+#include "avx2_narrow.h"
 
 #define SLUICE_BLOCK_GEMM(format, kind)                                                       \
     SLUICE_INLINE void tile_##format(                                                         \

@@ -1,5 +1,5 @@
-// The vectors of wide.h with AVX2: 8 rows to a vector. Bytes multiply in pairs that have 16 bits to
-// add up in.
+// The vectors of wide.h with AVX2: 8 rows to a vector. Without VNNI bytes multiply in pairs that have
+// 16 bits to add up in.
 
 typedef __m256i wi;
 typedef __m256 wf;
@@ -8,7 +8,7 @@ typedef __m256 wf;
 #define WIDE_TOKENS 3
 #define WIDE_FEWEST_TOKENS 4
 #define WIDE_PIN(v) __asm__ volatile("" : "+x"(v))
-#define WIDE_DOTS 0
+#define WIDE_DOTS SLUICE_VNNI
 
 SLUICE_INLINE wi wi_load(const void *p) { return _mm256_load_si256((const __m256i *)p); }
 SLUICE_INLINE void wi_store(void *p, wi v) { _mm256_store_si256((__m256i *)p, v); }
@@ -30,6 +30,10 @@ SLUICE_INLINE wi wi_look_up(__m128i table, wi indices) {
 SLUICE_INLINE wi wi_add_pairs(wi sum, wi a, wi b) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
 }
+
+#if SLUICE_VNNI
+SLUICE_INLINE wi wi_add_dots(wi sum, wi w, wi q) { return add_dots(sum, w, q); }
+#endif
 
 SLUICE_INLINE wi wi_sub_bytes(wi a, wi b) { return _mm256_sub_epi8(a, b); }
 SLUICE_INLINE wi wi_add_words(wi a, wi b) { return _mm256_add_epi16(a, b); }

@@ -29,8 +29,9 @@ SLUICE_INLINE int has_nibbles(int format) {
     return format == eight_q4_0 || format == eight_mxfp4;
 }
 
-// Where a pair of rows has its accumulators. With nibbles, part p has those of blocks p and p + 4 of
-// the first row, then of the second. Else the parts have even blocks, odd ones, and so of the second.
+// Where a pair of rows has its accumulators. With nibbles, part p has those of blocks p and p + 4
+// of the first row, then of the second. Else the parts have even blocks, odd ones, and so of the
+// second.
 SLUICE_INLINE __m512i narrow_eight_lanes(int format) {
     if (has_nibbles(format)) {
         return _mm512_setr_epi32(0, 4, 0, 4, 1, 5, 1, 5, 2, 6, 2, 6, 3, 7, 3, 7);
@@ -38,7 +39,8 @@ SLUICE_INLINE __m512i narrow_eight_lanes(int format) {
     return _mm512_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7, 0, 2, 4, 6, 1, 3, 5, 7);
 }
 
-// A row's products with the activations of eight blocks, and of a pair of rows their sums by block.
+// A row's products with the activations of eight blocks: with nibbles, lanes of four blocks in each
+// of two vectors; else of two blocks in each of four.
 SLUICE_INLINE void narrow_eight_products(
     int format, const uint8_t *w, const tile_planes *planes, uint32_t shape, int r, uint32_t unit,
     const __m512i q[4], __m512i p[4]) {
@@ -76,14 +78,15 @@ SLUICE_INLINE void narrow_eight_products(
     }
 }
 
+// The sums by block of two rows' products.
 SLUICE_INLINE __m512i narrow_eight_sums(int format, const __m512i a[4], const __m512i b[4]) {
     if (has_nibbles(format)) return add_parts(a[0], a[1], b[0], b[1]);
     return add_neighbours(
         add_parts(a[0], a[1], a[2], a[3]), add_parts(b[0], b[1], b[2], b[3]));
 }
 
-// The scales of eight blocks of a row as 16-bit words in the order of its lanes; with nibbles twice,
-// where a pair's first row has them and where its second has.
+// The scales of eight blocks of a row as 16-bit words in the order of its lanes; with nibbles
+// twice, where a pair's first row has them and where its second has.
 SLUICE_INLINE __m256i narrow_eight_words(int format, const uint8_t *w) {
     if (format == eight_q4_0) {
         const __m512i words = _mm512_castsi256_si512(_mm256_setr_epi16(
@@ -213,22 +216,9 @@ SLUICE_INLINE void narrow_eight(
                 record.scale + b, a);
         }
         if (b < blocks) {
-            // The last blocks, padded to eight with zeros: those add +0, which changes nothing.
-            uint8_t padded[narrow_rows][8 * 34] = {{0}};
-            struct {
-                int8_t q[256];
-                float scale[8];
-            } rest;
-            memset(&rest, 0, sizeof rest);
-            for (uint32_t i = 0; i < narrow_rows; i++) {
-                memcpy(padded[i], tile.blocks.row[i] + b * stride, (blocks - b) * stride);
-                tile.blocks.row[i] = padded[i];
-            }
-            memcpy(rest.q, record.q + (size_t)b * 32, (blocks - b) * 32);
-            memcpy(rest.scale, record.scale + b, (blocks - b) * sizeof(float));
-            tile.asks = 0;
-            narrow_eight_add(
-                format, &tile, 0, &planes, shape, b / 8, rest.q, rest.scale, a);
+            narrow_rest rest;
+            narrow_pad(&rest, &tile, record, b, blocks, stride);
+            narrow_eight_add(format, &tile, 0, &planes, shape, b / 8, rest.q, rest.scale, a);
         }
         float out[narrow_rows];
         for (int i = 0; i < narrow_rows / 2; i++) {
@@ -373,8 +363,8 @@ SLUICE_INLINE __m512i part_of(__m512i v, int r) {
                     : _mm512_shuffle_i32x4(v, v, 0xff);
 }
 
-// 16 lanes that add up to the row's S, `scales` being those of its group; and of planes of Q6_K, lanes
-// that add up to the sum of scales times activations.
+// 16 lanes that add up to the row's S, `scales` being those of its group; and of planes of Q6_K,
+// lanes that add up to the sum of scales times activations.
 SLUICE_INLINE __m512i narrow_super_row(
     int format, const narrow_tile *tile, uint32_t g, int r, size_t at, uint32_t shape,
     uint32_t unit, const narrow_block *x, __m512i scales, __m512i *middle) {
@@ -431,14 +421,13 @@ SLUICE_INLINE void narrow_super_group(
     int format, narrow_tile *tile, uint32_t g, size_t at, const tile_planes *planes,
     uint32_t shape, uint32_t unit, const narrow_block *x, narrow_sums *sums) {
     const uint8_t *const *w = &tile->blocks.row[4 * g];
-    // Of Q6_K, d is the last word.
-    at += has_scales_of_16(format) ? super_d_offset(format) - 14 : 0;
-    __m512i heads = _mm512_castsi128_si512(load_128(w[0] + at));
-    heads = _mm512_inserti32x4(heads, load_128(w[1] + at), 1);
-    heads = _mm512_inserti32x4(heads, load_128(w[2] + at), 2);
-    heads = _mm512_inserti32x4(heads, load_128(w[3] + at), 3);
+    // Of Q6_K, d is the last word of 16 bytes, which may not reach beyond the block.
+    size_t head_at = at + (has_scales_of_16(format) ? super_d_offset(format) - 14 : 0);
+    __m512i heads = _mm512_castsi128_si512(load_128(w[0] + head_at));
+    heads = _mm512_inserti32x4(heads, load_128(w[1] + head_at), 1);
+    heads = _mm512_inserti32x4(heads, load_128(w[2] + head_at), 2);
+    heads = _mm512_inserti32x4(heads, load_128(w[3] + head_at), 3);
     sums->heads[g] = heads;
-    at -= has_scales_of_16(format) ? super_d_offset(format) - 14 : 0;
     __m512i scales = _mm512_setzero_si512(), s[4], m[4];
     if (has_minimum(format)) {
         const __m512i lower = _mm512_broadcast_i32x4(
@@ -552,17 +541,11 @@ SLUICE_INLINE void narrow_super(
     }
 }
 
-SLUICE_NARROW_BLOCKS(q4_0, narrow_eight, eight)
-SLUICE_NARROW_BLOCKS(q8_0, narrow_eight, eight)
-SLUICE_NARROW_BLOCKS(mxfp4, narrow_eight, eight)
-SLUICE_NARROW_BLOCKS(q4_K, narrow_super, super)
-SLUICE_NARROW_BLOCKS(q5_K, narrow_super, super)
-SLUICE_NARROW_BLOCKS(q6_K, narrow_super, super)
-SLUICE_NARROW_BLOCKS(iq4_xs, narrow_super, super)
-
-SLUICE_NARROW_PLANAR(32, narrow_eight, eight_planar, 0x422, 0x44)
-SLUICE_NARROW_PLANAR(k, narrow_super, super_planar_k, 0x122, 0x14)
-SLUICE_NARROW_PLANAR(q6_K, narrow_super, super_planar_q6_K, 0x222, 0x24)
+SLUICE_NARROW_KERNELS
 
 #undef SLUICE_NARROW
 #define SLUICE_NARROW(gemm, ...) narrow_##gemm(__VA_ARGS__)
+
+// Tiles have one token only where it is the last of an odd number.
+#undef SLUICE_SHAPED_TILE
+#define SLUICE_SHAPED_TILE(tile, known)

@@ -1,26 +1,45 @@
 // Which kernel tables this machine can run.
 //
-// Tables are listed best first, and each needs everything the next one needs, so what a machine can
-// run is always a tail of the list: there is nothing to initialise and no state to share between
-// threads.
+// Tables are listed best first, and what a machine can run is always a tail of a list: there is
+// nothing to initialise and no state to share between threads. AVX-VNNI is the exception, as there
+// are machines with AVX-512 and without it: so x86 has two lists.
 #include <string.h>
 
 #include "tables.h"
 
+typedef const sluice_kernels *const *table_list;
+
 #if defined(__x86_64__)
 
-static const sluice_kernels *const tables[] = {&sluice_avx512, &sluice_avx2, &sluice_scalar};
+#include <cpuid.h>
+
+static const sluice_kernels *const tables[] = {
+    &sluice_avx512, &sluice_avx2_vnni, &sluice_avx2, &sluice_scalar};
+static const sluice_kernels *const without_avx_vnni[] = {
+    &sluice_avx512, &sluice_avx2, &sluice_scalar};
+
+// Not every compiler's library knows the name of this one.
+static int has_avx_vnni(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
 
 // The builtins ask CPUID, and for the wide registers also whether the operating system saves them.
-static uint32_t unusable(void) {
+static table_list usable(uint32_t *count) {
     __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("f16c")) return 2;
-    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw")
-        || !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl")
-        || !__builtin_cpu_supports("avx512vnni")) {
-        return 1;
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("f16c")) {
+        *count = 1;
+        return tables + 3;
     }
-    return 0;
+    int avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+                 && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
+                 && __builtin_cpu_supports("avx512vnni");
+    if (has_avx_vnni()) {
+        *count = avx512 ? 4 : 3;
+        return tables + !avx512;
+    }
+    *count = avx512 ? 3 : 2;
+    return without_avx_vnni + !avx512;
 }
 
 #elif defined(__aarch64__)
@@ -32,24 +51,25 @@ static const sluice_kernels *const tables[] = {
 
 // NEON belongs to the architecture. The kernel lists the dot-product instructions as bit 20 of the
 // first word (HWCAP_ASIMDDP), the matrix ones as bit 13 of the second (HWCAP2_I8MM).
-static uint32_t unusable(void) {
-    if ((getauxval(AT_HWCAP) >> 20 & 1) == 0) return 2;
-    return (getauxval(AT_HWCAP2) >> 13 & 1) ? 0 : 1;
+static table_list usable(uint32_t *count) {
+    int dot_products = getauxval(AT_HWCAP) >> 20 & 1;
+    int matrices = dot_products && (getauxval(AT_HWCAP2) >> 13 & 1);
+    *count = 2 + (uint32_t)(dot_products + matrices);
+    return tables + (2 - dot_products - matrices);
 }
 
 #else
 
 static const sluice_kernels *const tables[] = {&sluice_scalar};
 
-static uint32_t unusable(void) { return 0; }
+static table_list usable(uint32_t *count) {
+    *count = 1;
+    return tables;
+}
 
 #endif
 
-const sluice_kernels *const *sluice_kernels_available(uint32_t *count) {
-    uint32_t skipped = unusable();
-    *count = (uint32_t)(sizeof tables / sizeof tables[0]) - skipped;
-    return tables + skipped;
-}
+const sluice_kernels *const *sluice_kernels_available(uint32_t *count) { return usable(count); }
 
 const sluice_kernels *sluice_kernels_named(const char *name) {
     uint32_t count;

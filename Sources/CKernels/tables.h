@@ -17,6 +17,7 @@ extern const sluice_kernels sluice_scalar;
 
 #if defined(__x86_64__)
 extern const sluice_kernels sluice_avx2;
+extern const sluice_kernels sluice_avx2_vnni;
 extern const sluice_kernels sluice_avx512;
 #elif defined(__aarch64__)
 extern const sluice_kernels sluice_neon;

@@ -39,8 +39,8 @@ SLUICE_INLINE size_t prefetch_distance(size_t row_bytes) {
     return tile == 0 ? 0 : (8191 / tile + 1) * tile;
 }
 
-// Multiplies one token in some other way than by tiles, and says whether it did: `gemm` is the format,
-// or planar_<kind>. Redefined by the instruction sets that have one.
+// Multiplies one token in some other way than by tiles, and says whether it did: `gemm` is the
+// format, or planar_<kind>. Redefined by the instruction sets that have one.
 #define SLUICE_NARROW(gemm, ...) 0
 
 // How many rows, from the first on, an instruction set multiplies in its own way before tiles take
@@ -174,8 +174,8 @@ SLUICE_INLINE void prefetch_planes(
         }                                                                                     \
     }
 
-// Defines planar_tile_<name> from <kind>_tile for blocks of `format`, and the gemm of it. An instruction
-// set has one <kind>_tile for every kind of block, packed or in planes.
+// Defines planar_tile_<name> from <kind>_tile for blocks of `format`, and the gemm of it. An
+// instruction set has one <kind>_tile for every kind of block, packed or in planes.
 #define SLUICE_PLANAR_KERNEL(name, kind, format, most, twos, fours)                             \
     SLUICE_INLINE void planar_tile_##name(                                                      \
         const uint8_t *const w[4], const tile_planes *planes, uint32_t shape, const uint8_t *x, \

@@ -113,6 +113,19 @@ import Testing
         }
     }
 
+    /// One token takes 16 rows at a time.
+    @Test(arguments: tablesAndFormats)
+    func agreesWithScalarForManyRowsOfOneToken(table: String, format: WeightFormat) {
+        let bench = Bench(table, format)
+        let n = format.elementsPerBlock == 1 ? 77 : format.elementsPerBlock == 32 ? 9 * 32 : 512
+        for rows in [8, 15, 16, 17, 31, 32, 33, 37] {
+            #expect(bench.run(n: n, rows: rows, tokens: 1) == nil)
+            let found = bench.run(
+                n: n, rows: rows, tokens: 1, weights: .randomBytes, activations: .mixed)
+            #expect(found == nil)
+        }
+    }
+
     @Test(arguments: tablesAndFormats)
     func agreesWithScalarOnExtremeBlocksAndActivations(table: String, format: WeightFormat) {
         let bench = Bench(table, format)

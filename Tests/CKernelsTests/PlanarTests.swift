@@ -88,7 +88,7 @@ extension WeightFormat {
     func agreesWithScalarForEveryPrefix(table: String, format: WeightFormat) {
         for bits in Self.prefixes(format.planarBits!) {
             let n = format.elementsPerBlock == 256 ? 512 : 352
-            for (rows, tokens) in [(1, 1), (5, 1), (3, 7), (33, 5)] {
+            for (rows, tokens) in [(1, 1), (5, 1), (37, 1), (3, 7), (33, 5)] {
                 #expect(difference(table, format, bits, n: n, rows: rows, tokens: tokens) == nil)
             }
         }
