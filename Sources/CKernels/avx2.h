@@ -8,6 +8,9 @@ typedef __m256i vu;
 #define LANES 8
 #define FLOAT_ROWS 2
 #define FLOAT_TOKENS 1
+#define WIDEN_ABOVE 1
+#define MIX_ROWS 2
+#define MIX_BAND 4
 
 SLUICE_INLINE vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
 SLUICE_INLINE void vf_store(float *p, vf v) { _mm256_storeu_ps(p, v); }
@@ -26,6 +29,15 @@ SLUICE_INLINE vf vf_load_f16(const uint16_t *p) {
 SLUICE_INLINE vf vf_load_bf16(const uint16_t *p) {
     __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+
+SLUICE_INLINE vf vf_load_i8(const int8_t *p) {
+    return _mm256_cvtepi32_ps(
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+}
+
+SLUICE_INLINE vf vf_set1_f16(uint16_t bits) {
+    return _mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)));
 }
 
 SLUICE_INLINE void vf_store_f16(uint16_t *p, vf v) {
@@ -47,6 +59,10 @@ SLUICE_INLINE float vf_fold(vf v) {
     __m128 a = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     a = _mm_add_ps(a, _mm_movehl_ps(a, a));
     return _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)));
+}
+
+SLUICE_INLINE void vf_fold_rows(const vf *v, int rows, float *out) {
+    for (int r = 0; r < rows; r++) out[r] = vf_fold(v[r]);
 }
 
 SLUICE_INLINE vu vf_magnitude(vf v) {

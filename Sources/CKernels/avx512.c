@@ -18,6 +18,9 @@ typedef __m512i vu;
 #define LANES 16
 #define FLOAT_ROWS 4
 #define FLOAT_TOKENS 2
+#define WIDEN_ABOVE 2
+#define MIX_ROWS 4
+#define MIX_BAND 4
 
 SLUICE_INLINE vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
 SLUICE_INLINE void vf_store(float *p, vf v) { _mm512_storeu_ps(p, v); }
@@ -36,6 +39,15 @@ SLUICE_INLINE vf vf_load_f16(const uint16_t *p) {
 SLUICE_INLINE vf vf_load_bf16(const uint16_t *p) {
     __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p));
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+
+SLUICE_INLINE vf vf_load_i8(const int8_t *p) {
+    return _mm512_cvtepi32_ps(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+}
+
+SLUICE_INLINE vf vf_set1_f16(uint16_t bits) {
+    return _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)));
 }
 
 SLUICE_INLINE void vf_store_f16(uint16_t *p, vf v) {
@@ -60,6 +72,24 @@ SLUICE_INLINE float vf_fold(vf v) {
     __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     b = _mm_add_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+
+// Halves of two vectors at once, then quarters of four, and the rest in their 128-bit parts.
+SLUICE_INLINE void vf_fold_rows(const vf *v, int rows, float *out) {
+    if (rows != 4) {
+        for (int r = 0; r < rows; r++) out[r] = vf_fold(v[r]);
+        return;
+    }
+    vf ab = _mm512_add_ps(
+        _mm512_shuffle_f32x4(v[0], v[1], 0x44), _mm512_shuffle_f32x4(v[0], v[1], 0xee));
+    vf cd = _mm512_add_ps(
+        _mm512_shuffle_f32x4(v[2], v[3], 0x44), _mm512_shuffle_f32x4(v[2], v[3], 0xee));
+    vf s =
+        _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+    s = _mm512_add_ps(s, _mm512_permute_ps(s, 0x4e));
+    s = _mm512_add_ps(s, _mm512_permute_ps(s, 0xb1));
+    const __m512i first = _mm512_castsi128_si512(_mm_setr_epi32(0, 4, 8, 12));
+    _mm_storeu_ps(out, _mm512_castps512_ps128(_mm512_permutexvar_ps(first, s)));
 }
 
 SLUICE_INLINE vu vf_magnitude(vf v) {

@@ -7,6 +7,9 @@ typedef uint32x4_t vu;
 #define LANES 4
 #define FLOAT_ROWS 2
 #define FLOAT_TOKENS 1
+#define WIDEN_ABOVE 1
+#define MIX_ROWS 4
+#define MIX_BAND 4
 
 SLUICE_INLINE vf vf_load(const float *p) { return vld1q_f32(p); }
 SLUICE_INLINE void vf_store(float *p, vf v) { vst1q_f32(p, v); }
@@ -28,6 +31,17 @@ SLUICE_INLINE vf vf_load_bf16(const uint16_t *p) {
     return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
 }
 
+SLUICE_INLINE vf vf_load_i8(const int8_t *p) {
+    int32_t four;
+    memcpy(&four, p, 4);
+    int16x8_t words = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)));
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(words)));
+}
+
+SLUICE_INLINE vf vf_set1_f16(uint16_t bits) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(bits)));
+}
+
 SLUICE_INLINE void vf_store_f16(uint16_t *p, vf v) {
     vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v)));
 }
@@ -47,6 +61,10 @@ SLUICE_INLINE vf vf_round(vf x, vf *power) {
 SLUICE_INLINE float vf_fold(vf v) {
     float32x2_t a = vadd_f32(vget_low_f32(v), vget_high_f32(v));
     return vget_lane_f32(a, 0) + vget_lane_f32(a, 1);
+}
+
+SLUICE_INLINE void vf_fold_rows(const vf *v, int rows, float *out) {
+    for (int r = 0; r < rows; r++) out[r] = vf_fold(v[r]);
 }
 
 SLUICE_INLINE vu vf_magnitude(vf v) {

@@ -5,6 +5,7 @@
 // table can, so it stays free of tricks that only pay elsewhere. Intervals of the integer sums are
 // stated where they are formed: quants of activations lie in [-127 .. 127], so none can leave 32
 // bits.
+#include <float.h>
 #include <math.h>
 
 #include "blocks.h"
@@ -399,15 +400,21 @@ static void swiglu(const float *gate, const float *up, uint32_t n, float *y) {
     }
 }
 
-static float softmax_exp(float *x, uint32_t n) {
-    float largest = -INFINITY;
+static float span_exp(float *x, uint32_t n, float *maximum) {
+    float largest = -FLT_MAX;
     for (uint32_t i = 0; i < n; i++) largest = x[i] > largest ? x[i] : largest;
     float a[32] = {0};
     for (uint32_t i = 0; i < n; i++) {
         x[i] = exponential(x[i] - largest);
         a[i % 32] += x[i];
     }
+    *maximum = largest;
     return fold(a, 32);
+}
+
+static float softmax_exp(float *x, uint32_t n) {
+    float maximum;
+    return span_exp(x, n, &maximum);
 }
 
 static void add_scaled(const float *x, float scale, uint32_t n, float *y) {
@@ -416,40 +423,86 @@ static void add_scaled(const float *x, float scale, uint32_t n, float *y) {
 
 // MARK: Attention
 
-static void scores_f16(
-    const float *query, const uint16_t *keys, size_t stride, uint32_t count, uint32_t head_size,
-    float scale, float *out) {
-    for (uint32_t t = 0; t < count; t++) {
-        out[t] = dot_f16((const uint8_t *)(keys + t * stride), query, head_size) * scale;
+static float element_f32(const uint8_t *row, uint32_t i) {
+    float x;
+    memcpy(&x, row + (size_t)i * 4, 4);
+    return x;
+}
+
+static float element_f16(const uint8_t *row, uint32_t i) {
+    uint16_t x;
+    memcpy(&x, row + (size_t)i * 2, 2);
+    return half_to_float(x);
+}
+
+static float element_q8_0(const uint8_t *row, uint32_t i) {
+    const block_q8_0 *block = (const block_q8_0 *)(const void *)row + i / 32;
+    return half_to_float(block->d) * (float)block->qs[i % 32];
+}
+
+#define CACHE(format)                                                                          \
+    static void scores_##format(                                                               \
+        const float *queries, size_t query_stride, uint32_t rows, const void *keys,            \
+        size_t row_bytes, uint32_t count, uint32_t head_size, float scale, float *out,         \
+        size_t out_stride) {                                                                   \
+        for (uint32_t r = 0; r < rows; r++) {                                                  \
+            const float *query = queries + r * query_stride;                                   \
+            for (uint32_t t = 0; t < count; t++) {                                             \
+                const uint8_t *key = (const uint8_t *)keys + t * row_bytes;                    \
+                float a[32] = {0};                                                             \
+                for (uint32_t i = 0; i < head_size; i++) {                                     \
+                    a[i % 32] += element_##format(key, i) * query[i];                          \
+                }                                                                              \
+                out[r * out_stride + t] = fold(a, 32) * scale;                                 \
+            }                                                                                  \
+        }                                                                                      \
+    }                                                                                          \
+                                                                                               \
+    static void mix_##format(                                                                  \
+        const float *weights, size_t weight_stride, uint32_t rows, const void *values,         \
+        size_t row_bytes, uint32_t count, uint32_t head_size, float *out, size_t out_stride) { \
+        for (uint32_t r = 0; r < rows; r++) {                                                  \
+            for (uint32_t t = 0; t < count; t++) {                                             \
+                const uint8_t *value = (const uint8_t *)values + t * row_bytes;                \
+                for (uint32_t i = 0; i < head_size; i++) {                                     \
+                    out[r * out_stride + i] +=                                                 \
+                        weights[r * weight_stride + t] * element_##format(value, i);           \
+                }                                                                              \
+            }                                                                                  \
+        }                                                                                      \
+    }
+
+CACHE(f32)
+CACHE(f16)
+CACHE(q8_0)
+
+static void store_f32(const float *x, uint32_t n, void *row) { memcpy(row, x, (size_t)n * 4); }
+
+static void store_f16(const float *x, uint32_t n, void *row) {
+    for (uint32_t i = 0; i < n; i++) {
+        uint16_t half = float_to_half(x[i]);
+        memcpy((uint8_t *)row + (size_t)i * 2, &half, 2);
     }
 }
 
-static void scores_f32(
-    const float *query, const float *keys, size_t stride, uint32_t count, uint32_t head_size,
-    float scale, float *out) {
-    for (uint32_t t = 0; t < count; t++) {
-        out[t] = dot_f32((const uint8_t *)(keys + t * stride), query, head_size) * scale;
+static void store_q8_0(const float *x, uint32_t n, void *row) {
+    block_q8_0 *block = (block_q8_0 *)row;
+    for (uint32_t b = 0; b < n / 32; b++) {
+        block[b].d = float_to_half(quantize(x + (size_t)b * 32, 32, block[b].qs));
     }
 }
 
-static void mix_f16(
-    const float *weights, const uint16_t *values, size_t stride, uint32_t count, uint32_t head_size,
-    float *out) {
-    for (uint32_t i = 0; i < head_size; i++) out[i] = 0;
-    for (uint32_t t = 0; t < count; t++) {
-        const uint16_t *row = values + t * stride;
-        for (uint32_t i = 0; i < head_size; i++) out[i] += weights[t] * half_to_float(row[i]);
-    }
+static void merge_span(const float *next, uint32_t head_size, float *partial) {
+    float *m = partial + head_size, *l = m + 1;
+    float largest = next[head_size] > *m ? next[head_size] : *m;
+    float a = exponential(*m - largest), b = exponential(next[head_size] - largest);
+    for (uint32_t i = 0; i < head_size; i++) partial[i] = partial[i] * a + next[i] * b;
+    *l = *l * a + next[head_size + 1] * b;
+    *m = largest;
 }
 
-static void mix_f32(
-    const float *weights, const float *values, size_t stride, uint32_t count, uint32_t head_size,
-    float *out) {
-    for (uint32_t i = 0; i < head_size; i++) out[i] = 0;
-    for (uint32_t t = 0; t < count; t++) {
-        const float *row = values + t * stride;
-        for (uint32_t i = 0; i < head_size; i++) out[i] += weights[t] * row[i];
-    }
+static void finish_spans(const float *partial, uint32_t head_size, float *out) {
+    for (uint32_t i = 0; i < head_size; i++) out[i] = partial[i] / partial[head_size + 1];
 }
 
 // MARK: Half precision
@@ -484,10 +537,10 @@ const sluice_kernels sluice_scalar = {
     .swiglu = swiglu,
     .softmax_exp = softmax_exp,
     .add_scaled = add_scaled,
-    .scores_f16 = scores_f16,
-    .mix_f16 = mix_f16,
-    .scores_f32 = scores_f32,
-    .mix_f32 = mix_f32,
+    .span_exp = span_exp,
+    .merge_span = merge_span,
+    .finish_spans = finish_spans,
+    .cache = SLUICE_CACHE_TABLE,
     .to_f16 = to_f16,
     .from_f16 = from_f16,
 };

@@ -6,11 +6,18 @@
 #include "CKernels.h"
 
 // Formats that differ only in the number of bits share a kernel.
-#define SLUICE_PLANAR_TABLE                                             \
-    {                                                                   \
-        [SLUICE_Q4_0] = planar_32, [SLUICE_Q8_0] = planar_32,           \
-        [SLUICE_Q4_K] = planar_k, [SLUICE_Q5_K] = planar_k,             \
-        [SLUICE_Q6_K] = planar_q6_K,                                    \
+#define SLUICE_PLANAR_TABLE                                   \
+    {                                                         \
+        [SLUICE_Q4_0] = planar_32, [SLUICE_Q8_0] = planar_32, \
+        [SLUICE_Q4_K] = planar_k, [SLUICE_Q5_K] = planar_k,   \
+        [SLUICE_Q6_K] = planar_q6_K,                          \
+    }
+
+#define SLUICE_CACHE_TABLE                                         \
+    {                                                              \
+        [SLUICE_CACHE_F32] = {store_f32, scores_f32, mix_f32},     \
+        [SLUICE_CACHE_F16] = {store_f16, scores_f16, mix_f16},     \
+        [SLUICE_CACHE_Q8_0] = {store_q8_0, scores_q8_0, mix_q8_0}, \
     }
 
 extern const sluice_kernels sluice_scalar;

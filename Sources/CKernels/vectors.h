@@ -6,6 +6,8 @@
 //     vu                   the same lanes as 32-bit integers
 //     FLOAT_ROWS           weight rows whose accumulators fit the registers together: 1, 2 or 4
 //     FLOAT_TOKENS         tokens to take with them: 1, 2 or 4
+//     WIDEN_ABOVE          queries up to which cached keys are widened for each of them
+//     MIX_ROWS, MIX_BAND   queries, and vectors of each, whose sums fit the registers together
 //     vf_load, vf_store    at any alignment; with _f16 or _bf16 widening or narrowing
 //     vf_set1, vf_add, vf_sub, vf_mul, vf_div
 //     vf_larger(a, b)      a > b ? a : b, so a NaN in a gives b
@@ -14,8 +16,11 @@
 //     vf_round(x, &power)  x to the nearest even integer k, |k| < 2^22, and power = 2^k; anything
 //                          for NaN
 //     vf_fold(v)           sum of the lanes, folded in halves
+//     vf_fold_rows(v, rows, out)   the same of FLOAT_ROWS vectors at once
 //     vf_magnitude(v)      the bits of |v|
 //     vu_larger, vu_largest    maximum lane by lane, and over the lanes
+//     vf_load_i8(p)        LANES int8, widened
+//     vf_set1_f16(bits)    a half-precision number, widened
 //     vf_store_i8(p, v)    LANES values in [-127 .. 127], rounded to nearest even
 //     sum_of_16(q)         sum of 16 int8
 //
@@ -25,6 +30,7 @@
 #ifndef SLUICE_VECTORS_H
 #define SLUICE_VECTORS_H
 
+#include <float.h>
 #include <math.h>
 
 #include "tile.h"
@@ -33,12 +39,19 @@
 
 SLUICE_INLINE vf vf_zero(void) { return vf_set1(0.0f); }
 
-SLUICE_INLINE vf load_f32(const uint8_t *p) { return vf_load((const float *)(const void *)p); }
-SLUICE_INLINE vf load_f16(const uint8_t *p) {
-    return vf_load_f16((const uint16_t *)(const void *)p);
+// Elements i ..< i + LANES of a row; in Q8_0 they are of one block.
+SLUICE_INLINE vf elements_f32(const uint8_t *row, size_t i) {
+    return vf_load((const float *)(const void *)(row + i * 4));
 }
-SLUICE_INLINE vf load_bf16(const uint8_t *p) {
-    return vf_load_bf16((const uint16_t *)(const void *)p);
+SLUICE_INLINE vf elements_f16(const uint8_t *row, size_t i) {
+    return vf_load_f16((const uint16_t *)(const void *)(row + i * 2));
+}
+SLUICE_INLINE vf elements_bf16(const uint8_t *row, size_t i) {
+    return vf_load_bf16((const uint16_t *)(const void *)(row + i * 2));
+}
+SLUICE_INLINE vf elements_q8_0(const uint8_t *row, size_t i) {
+    const block_q8_0 *block = (const block_q8_0 *)(const void *)row + i / 32;
+    return vf_mul(vf_set1_f16(block->d), vf_load_i8(block->qs + i % 32));
 }
 
 // The first `count` < LANES floats, the rest 0.
@@ -54,16 +67,19 @@ SLUICE_INLINE void store_some(float *p, vf v, uint32_t count) {
     memcpy(p, padded, count * sizeof(float));
 }
 
-SLUICE_INLINE float fold(vf *a) {
+SLUICE_INLINE vf fold_to_vector(vf *a) {
     for (int half = ACCUMULATORS / 2; half > 0; half /= 2) {
         for (int k = 0; k < half; k++) a[k] = vf_add(a[k], a[k + half]);
     }
-    return vf_fold(a[0]);
+    return a[0];
 }
+
+SLUICE_INLINE float fold(vf *a) { return vf_fold(fold_to_vector(a)); }
 
 // MARK: Dot products
 
-// Rows of `rows` weight pointers against `tokens` activations of n floats; out[t][r].
+// Rows of `rows` weight pointers against `tokens` activations of n floats; out[t][r]. Of a
+// row 32 elements take `size` bytes.
 #define SLUICE_FLOAT_DOTS(format, size)                                                         \
     SLUICE_INLINE void dots_##format(                                                           \
         const uint8_t *const *w, int rows, const uint8_t *x, size_t x_stride_bytes, int tokens, \
@@ -80,13 +96,13 @@ SLUICE_INLINE float fold(vf *a) {
                 size_t at = (size_t)i + (size_t)k * LANES;                                      \
                 vf v[4];                                                                        \
                 for (int t = 0; t < tokens; t++) {                                              \
-                    v[t] = load_f32(x + (size_t)t * x_stride_bytes + at * 4);                   \
+                    v[t] = elements_f32(x + (size_t)t * x_stride_bytes, at);                    \
                 }                                                                               \
                 for (int r = 0; r < rows; r++) {                                                \
-                    if (tokens == 1 && k * LANES * size % 64 == 0) {                            \
-                        prefetch(w[r] + at * size, ahead, 64);                                  \
+                    if (tokens == 1 && k * LANES * size % (32 * 64) == 0) {                     \
+                        prefetch(w[r] + i / 32 * size + k * LANES * size / 32, ahead, 64);      \
                     }                                                                           \
-                    vf weight = load_##format(w[r] + at * size);                                \
+                    vf weight = elements_##format(w[r], at);                                    \
                     for (int t = 0; t < tokens; t++) {                                          \
                         a[r][t][k] = vf_add(a[r][t][k], vf_mul(weight, v[t]));                  \
                     }                                                                           \
@@ -94,7 +110,7 @@ SLUICE_INLINE float fold(vf *a) {
             }                                                                                   \
         }                                                                                       \
         if (i < n) {                                                                            \
-            uint8_t row[32 * size];                                                             \
+            uint8_t row[size];                                                                  \
             float activation[32];                                                               \
             for (int t = 0; t < tokens; t++) {                                                  \
                 memset(activation, 0, sizeof activation);                                       \
@@ -103,38 +119,46 @@ SLUICE_INLINE float fold(vf *a) {
                     (size_t)(n - i) * 4);                                                       \
                 for (int r = 0; r < rows; r++) {                                                \
                     memset(row, 0, sizeof row);                                                 \
-                    memcpy(row, w[r] + (size_t)i * size, (size_t)(n - i) * size);               \
+                    memcpy(row, w[r] + (size_t)i / 32 * size, (size_t)(n - i) * size / 32);     \
                     for (int k = 0; k < ACCUMULATORS; k++) {                                    \
                         vf product = vf_mul(                                                    \
-                            load_##format(row + k * LANES * size),                              \
+                            elements_##format(row, (size_t)k * LANES),                          \
                             vf_load(activation + k * LANES));                                   \
                         a[r][t][k] = vf_add(a[r][t][k], product);                               \
                     }                                                                           \
                 }                                                                               \
             }                                                                                   \
         }                                                                                       \
-        for (int r = 0; r < rows; r++) {                                                        \
-            for (int t = 0; t < tokens; t++) out[t][r] = fold(a[r][t]);                         \
+        for (int t = 0; t < tokens; t++) {                                                      \
+            vf sums[4];                                                                         \
+            for (int r = 0; r < rows; r++) sums[r] = fold_to_vector(a[r][t]);                   \
+            vf_fold_rows(sums, rows, out[t]);                                                   \
         }                                                                                       \
-    }                                                                                           \
-                                                                                                \
-    SLUICE_INLINE void tile_##format(                                                           \
-        const uint8_t *const w[4], const uint8_t *x, size_t x_stride_bytes, uint32_t n,         \
-        int tokens, size_t ahead, float (*out)[4]) {                                            \
-        for (int r = 0; r < 4; r += FLOAT_ROWS) {                                               \
-            float part[4][4];                                                                   \
-            dots_##format(w + r, FLOAT_ROWS, x, x_stride_bytes, tokens, n, ahead, part);        \
-            for (int t = 0; t < tokens; t++) {                                                  \
-                for (int i = 0; i < FLOAT_ROWS; i++) out[t][r + i] = part[t][i];                \
-            }                                                                                   \
-        }                                                                                       \
-    }                                                                                           \
-                                                                                                \
+    }
+
+#define SLUICE_FLOAT_GEMM(format)                                                        \
+    SLUICE_INLINE void tile_##format(                                                    \
+        const uint8_t *const w[4], const uint8_t *x, size_t x_stride_bytes, uint32_t n,  \
+        int tokens, size_t ahead, float (*out)[4]) {                                     \
+        for (int r = 0; r < 4; r += FLOAT_ROWS) {                                        \
+            float part[4][4];                                                            \
+            dots_##format(w + r, FLOAT_ROWS, x, x_stride_bytes, tokens, n, ahead, part); \
+            for (int t = 0; t < tokens; t++) {                                           \
+                for (int i = 0; i < FLOAT_ROWS; i++) out[t][r + i] = part[t][i];         \
+            }                                                                            \
+        }                                                                                \
+    }                                                                                    \
+                                                                                         \
     SLUICE_TILED_GEMM(format, FLOAT_TOKENS)
 
-SLUICE_FLOAT_DOTS(f32, 4)
-SLUICE_FLOAT_DOTS(f16, 2)
-SLUICE_FLOAT_DOTS(bf16, 2)
+SLUICE_FLOAT_DOTS(f32, 128)
+SLUICE_FLOAT_DOTS(f16, 64)
+SLUICE_FLOAT_DOTS(bf16, 64)
+SLUICE_FLOAT_DOTS(q8_0, sizeof(block_q8_0))
+
+SLUICE_FLOAT_GEMM(f32)
+SLUICE_FLOAT_GEMM(f16)
+SLUICE_FLOAT_GEMM(bf16)
 
 // MARK: Activations
 
@@ -229,9 +253,9 @@ static void swiglu(const float *gate, const float *up, uint32_t n, float *y) {
     }
 }
 
-static float softmax_exp(float *x, uint32_t n) {
-    float lanes[LANES], largest = -INFINITY;
-    vf larger = vf_set1(-INFINITY);
+static float span_exp(float *x, uint32_t n, float *maximum) {
+    float lanes[LANES], largest = -FLT_MAX;
+    vf larger = vf_set1(-FLT_MAX);
     uint32_t i = 0;
     for (; n - i >= LANES; i += LANES) larger = vf_larger(vf_load(x + i), larger);
     vf_store(lanes, larger);
@@ -253,7 +277,13 @@ static float softmax_exp(float *x, uint32_t n) {
         a[k] = vf_add(a[k], load_some(x + i, some));
         i += some;
     }
+    *maximum = largest;
     return fold(a);
+}
+
+static float softmax_exp(float *x, uint32_t n) {
+    float maximum;
+    return span_exp(x, n, &maximum);
 }
 
 static void add_scaled(const float *x, float scale, uint32_t n, float *y) {
@@ -267,66 +297,205 @@ static void add_scaled(const float *x, float scale, uint32_t n, float *y) {
 
 // MARK: Attention
 
-#define SLUICE_SCORES(format, element)                                                     \
-    static void scores_##format(                                                           \
-        const float *query, const element *keys, size_t stride, uint32_t count,            \
-        uint32_t head_size, float scale, float *out) {                                     \
-        for (uint32_t t = 0; t < count; t += FLOAT_ROWS) {                                 \
-            uint32_t live = count - t < FLOAT_ROWS ? count - t : FLOAT_ROWS;               \
-            const uint8_t *w[FLOAT_ROWS];                                                  \
-            float part[4][4];                                                              \
-            for (uint32_t i = 0; i < FLOAT_ROWS; i++) {                                    \
-                w[i] = (const uint8_t *)(keys + (t + (i < live ? i : live - 1)) * stride); \
-            }                                                                              \
-            dots_##format(                                                                 \
-                w, FLOAT_ROWS, (const uint8_t *)query, 0, 1, head_size,                    \
-                FLOAT_ROWS * stride * sizeof(element), part);                              \
-            for (uint32_t i = 0; i < live; i++) out[t + i] = part[0][i] * scale;           \
-        }                                                                                  \
+SLUICE_INLINE float element_f32(const uint8_t *row, size_t i) {
+    float x;
+    memcpy(&x, row + i * 4, 4);
+    return x;
+}
+SLUICE_INLINE float element_f16(const uint8_t *row, size_t i) {
+    uint16_t x;
+    memcpy(&x, row + i * 2, 2);
+    return half_to_float(x);
+}
+SLUICE_INLINE float element_q8_0(const uint8_t *row, size_t i) {
+    const block_q8_0 *block = (const block_q8_0 *)(const void *)row + i / 32;
+    return half_to_float(block->d) * (float)block->qs[i % 32];
+}
+
+enum { MOST_WIDENED = 256, MIX_POSITIONS = 32 };
+
+// FLOAT_ROWS keys at a time. Many queries meet them widened, in the nearest cache.
+#define SLUICE_SCORES(format)                                                                   \
+    static void scores_##format(                                                                \
+        const float *queries, size_t query_stride, uint32_t rows, const void *keys,             \
+        size_t row_bytes, uint32_t count, uint32_t head_size, float scale, float *out,          \
+        size_t out_stride) {                                                                    \
+        float widened[FLOAT_ROWS][MOST_WIDENED];                                                \
+        int widens = head_size % LANES == 0 && head_size <= MOST_WIDENED && rows > WIDEN_ABOVE; \
+        for (uint32_t t = 0; t < count; t += FLOAT_ROWS) {                                      \
+            uint32_t live = count - t < FLOAT_ROWS ? count - t : FLOAT_ROWS, r = 0;             \
+            const uint8_t *w[FLOAT_ROWS];                                                       \
+            float part[4][4];                                                                   \
+            for (uint32_t i = 0; i < FLOAT_ROWS; i++) {                                         \
+                w[i] = (const uint8_t *)keys + (t + (i < live ? i : live - 1)) * row_bytes;     \
+                if (!widens) continue;                                                          \
+                for (uint32_t e = 0; e < head_size; e += LANES) {                               \
+                    vf_store(widened[i] + e, elements_##format(w[i], e));                       \
+                }                                                                               \
+                w[i] = (const uint8_t *)widened[i];                                             \
+            }                                                                                   \
+            while (r < rows) {                                                                  \
+                const uint8_t *query = (const uint8_t *)(queries + r * query_stride);           \
+                size_t stride = query_stride * sizeof(float);                                   \
+                size_t ahead = prefetch_distance(row_bytes);                                    \
+                uint32_t some = FLOAT_TOKENS >= 2 && rows - r >= 2 ? 2 : 1;                     \
+                if (widens && some == 2) {                                                      \
+                    dots_f32(w, FLOAT_ROWS, query, stride, 2, head_size, 0, part);              \
+                } else if (widens) {                                                            \
+                    dots_f32(w, FLOAT_ROWS, query, stride, 1, head_size, 0, part);              \
+                } else if (some == 2) {                                                         \
+                    dots_##format(w, FLOAT_ROWS, query, stride, 2, head_size, 0, part);         \
+                } else {                                                                        \
+                    dots_##format(w, FLOAT_ROWS, query, stride, 1, head_size, ahead, part);     \
+                }                                                                               \
+                for (uint32_t j = 0; j < some; j++, r++) {                                      \
+                    for (uint32_t i = 0; i < live; i++) {                                       \
+                        out[r * out_stride + t + i] = part[j][i] * scale;                       \
+                    }                                                                           \
+                }                                                                               \
+            }                                                                                   \
+        }                                                                                       \
     }
 
-SLUICE_SCORES(f16, uint16_t)
-SLUICE_SCORES(f32, float)
+SLUICE_SCORES(f16)
+SLUICE_SCORES(f32)
+SLUICE_SCORES(q8_0)
 
-// A band of columns is summed over all positions in registers; the last columns one by one.
-#define SLUICE_MIX(format, element, widened)                                                   \
-    SLUICE_INLINE void mix_band_##format(                                                      \
-        const float *weights, const element *values, size_t stride, uint32_t count, int width, \
-        float *out) {                                                                          \
-        vf a[8];                                                                               \
-        for (int k = 0; k < width; k++) a[k] = vf_zero();                                      \
-        for (uint32_t t = 0; t < count; t++) {                                                 \
-            const uint8_t *row = (const uint8_t *)(values + t * stride);                       \
-            vf weight = vf_set1(weights[t]);                                                   \
-            for (int k = 0; k < width; k++) {                                                  \
-                vf v = load_##format(row + (size_t)k * LANES * sizeof(element));               \
-                a[k] = vf_add(a[k], vf_mul(weight, v));                                        \
-            }                                                                                  \
-        }                                                                                      \
-        for (int k = 0; k < width; k++) vf_store(out + k * LANES, a[k]);                       \
-    }                                                                                          \
-                                                                                               \
-    static void mix_##format(                                                                  \
-        const float *weights, const element *values, size_t stride, uint32_t count,            \
-        uint32_t head_size, float *out) {                                                      \
-        uint32_t i = 0;                                                                        \
-        for (; head_size - i >= 8 * LANES; i += 8 * LANES) {                                   \
-            mix_band_##format(weights, values + i, stride, count, 8, out + i);                 \
-        }                                                                                      \
-        for (; head_size - i >= 2 * LANES; i += 2 * LANES) {                                   \
-            mix_band_##format(weights, values + i, stride, count, 2, out + i);                 \
-        }                                                                                      \
-        for (; i < head_size; i++) {                                                           \
-            float a = 0;                                                                       \
-            for (uint32_t t = 0; t < count; t++) {                                             \
-                a += weights[t] * widened(values[t * stride + i]);                             \
-            }                                                                                  \
-            out[i] = a;                                                                        \
-        }                                                                                      \
+// A band of columns of some queries is summed over all positions in registers.
+#define SLUICE_MIX(format)                                                                      \
+    SLUICE_INLINE void mix_band_##format(                                                       \
+        const float *weights, size_t weight_stride, int rows, const uint8_t *values,            \
+        size_t row_bytes, uint32_t count, size_t column, int width, float *out,                 \
+        size_t out_stride) {                                                                    \
+        vf a[4][8];                                                                             \
+        for (int r = 0; r < rows; r++) {                                                        \
+            for (int k = 0; k < width; k++) {                                                   \
+                a[r][k] = vf_load(out + (size_t)r * out_stride + column + (size_t)k * LANES);   \
+            }                                                                                   \
+        }                                                                                       \
+        for (uint32_t t = 0; t < count; t++) {                                                  \
+            const uint8_t *row = values + t * row_bytes;                                        \
+            vf v[8];                                                                            \
+            for (int k = 0; k < width; k++) {                                                   \
+                v[k] = elements_##format(row, column + (size_t)k * LANES);                      \
+            }                                                                                   \
+            for (int r = 0; r < rows; r++) {                                                    \
+                vf weight = vf_set1(weights[(size_t)r * weight_stride + t]);                    \
+                for (int k = 0; k < width; k++) {                                               \
+                    a[r][k] = vf_add(a[r][k], vf_mul(weight, v[k]));                            \
+                }                                                                               \
+            }                                                                                   \
+        }                                                                                       \
+        for (int r = 0; r < rows; r++) {                                                        \
+            for (int k = 0; k < width; k++) {                                                   \
+                vf_store(out + (size_t)r * out_stride + column + (size_t)k * LANES, a[r][k]);   \
+            }                                                                                   \
+        }                                                                                       \
+    }                                                                                           \
+                                                                                                \
+    SLUICE_INLINE void mix_rows_##format(                                                       \
+        const float *weights, size_t weight_stride, int rows, const uint8_t *values,            \
+        size_t row_bytes, uint32_t count, uint32_t head_size, int width, float *out,            \
+        size_t out_stride) {                                                                    \
+        size_t i = 0;                                                                           \
+        for (; head_size - i >= (size_t)width * LANES; i += (size_t)width * LANES) {            \
+            mix_band_##format(                                                                  \
+                weights, weight_stride, rows, values, row_bytes, count, i, width, out,          \
+                out_stride);                                                                    \
+        }                                                                                       \
+        for (; head_size - i >= LANES; i += LANES) {                                            \
+            mix_band_##format(                                                                  \
+                weights, weight_stride, rows, values, row_bytes, count, i, 1, out, out_stride); \
+        }                                                                                       \
+        for (; i < head_size; i++) {                                                            \
+            for (int r = 0; r < rows; r++) {                                                    \
+                float a = out[(size_t)r * out_stride + i];                                      \
+                for (uint32_t t = 0; t < count; t++) {                                          \
+                    a += weights[(size_t)r * weight_stride + t]                                 \
+                         * element_##format(values + t * row_bytes, i);                         \
+                }                                                                               \
+                out[(size_t)r * out_stride + i] = a;                                            \
+            }                                                                                   \
+        }                                                                                       \
+    }                                                                                           \
+                                                                                                \
+    static void mix_##format(                                                                   \
+        const float *weights, size_t weight_stride, uint32_t rows, const void *values,          \
+        size_t row_bytes, uint32_t count, uint32_t head_size, float *out, size_t out_stride) {  \
+        float widened[MIX_POSITIONS * MOST_WIDENED];                                            \
+        int widens = head_size % LANES == 0 && head_size <= MOST_WIDENED && rows > MIX_ROWS;    \
+        for (uint32_t t = 0; t < count; t += MIX_POSITIONS) {                                   \
+            uint32_t some = count - t < MIX_POSITIONS ? count - t : MIX_POSITIONS, r = 0;       \
+            const uint8_t *v = (const uint8_t *)values + t * row_bytes;                         \
+            for (uint32_t p = 0; widens && p < some; p++) {                                     \
+                for (uint32_t e = 0; e < head_size; e += LANES) {                               \
+                    vf_store(                                                                   \
+                        widened + p * head_size + e, elements_##format(v + p * row_bytes, e));  \
+                }                                                                               \
+            }                                                                                   \
+            for (; widens && r + MIX_ROWS <= rows; r += MIX_ROWS) {                             \
+                mix_rows_f32(                                                                   \
+                    weights + r * weight_stride + t, weight_stride, MIX_ROWS,                   \
+                    (const uint8_t *)widened, head_size * sizeof(float), some, head_size,       \
+                    MIX_BAND, out + r * out_stride, out_stride);                                \
+            }                                                                                   \
+            for (; r + MIX_ROWS <= rows; r += MIX_ROWS) {                                       \
+                mix_rows_##format(                                                              \
+                    weights + r * weight_stride + t, weight_stride, MIX_ROWS, v, row_bytes,     \
+                    some, head_size, MIX_BAND, out + r * out_stride, out_stride);               \
+            }                                                                                   \
+            for (; r < rows; r++) {                                                             \
+                mix_rows_##format(                                                              \
+                    weights + r * weight_stride + t, weight_stride, 1, v, row_bytes, some,      \
+                    head_size, 8, out + r * out_stride, out_stride);                            \
+            }                                                                                   \
+        }                                                                                       \
     }
 
-SLUICE_MIX(f16, uint16_t, half_to_float)
-SLUICE_MIX(f32, float, (float))
+SLUICE_MIX(f32)
+SLUICE_MIX(f16)
+SLUICE_MIX(q8_0)
+
+static void store_f32(const float *x, uint32_t n, void *row) {
+    memcpy(row, x, (size_t)n * sizeof(float));
+}
+
+static void store_q8_0(const float *x, uint32_t n, void *row) {
+    block_q8_0 *block = (block_q8_0 *)row;
+    for (uint32_t b = 0; b < n / 32; b++) {
+        block[b].d = float_to_half(quantize(x + (size_t)b * 32, 32, block[b].qs));
+    }
+}
+
+SLUICE_INLINE float exponential_of(float x) {
+    float lanes[LANES];
+    vf_store(lanes, exponential(vf_set1(x)));
+    return lanes[0];
+}
+
+static void merge_span(const float *next, uint32_t head_size, float *partial) {
+    float *m = partial + head_size, *l = m + 1;
+    float largest = next[head_size] > *m ? next[head_size] : *m;
+    float before = exponential_of(*m - largest), after = exponential_of(next[head_size] - largest);
+    vf a = vf_set1(before), b = vf_set1(after);
+    uint32_t i = 0;
+    for (; head_size - i >= LANES; i += LANES) {
+        vf_store(
+            partial + i, vf_add(vf_mul(vf_load(partial + i), a), vf_mul(vf_load(next + i), b)));
+    }
+    for (; i < head_size; i++) partial[i] = partial[i] * before + next[i] * after;
+    *l = *l * before + next[head_size + 1] * after;
+    *m = largest;
+}
+
+static void finish_spans(const float *partial, uint32_t head_size, float *out) {
+    float sum = partial[head_size + 1];
+    uint32_t i = 0;
+    for (; head_size - i >= LANES; i += LANES) {
+        vf_store(out + i, vf_div(vf_load(partial + i), vf_set1(sum)));
+    }
+    for (; i < head_size; i++) out[i] = partial[i] / sum;
+}
 
 // MARK: Half precision
 
@@ -335,6 +504,8 @@ static void to_f16(const float *x, uint32_t n, uint16_t *y) {
     for (; n - i >= LANES; i += LANES) vf_store_f16(y + i, vf_load(x + i));
     for (; i < n; i++) y[i] = float_to_half(x[i]);
 }
+
+static void store_f16(const float *x, uint32_t n, void *row) { to_f16(x, n, (uint16_t *)row); }
 
 static void from_f16(const uint16_t *x, uint32_t n, float *y) {
     uint32_t i = 0;
@@ -366,10 +537,10 @@ static void from_f16(const uint16_t *x, uint32_t n, float *y) {
         .swiglu = swiglu,                      \
         .softmax_exp = softmax_exp,            \
         .add_scaled = add_scaled,              \
-        .scores_f16 = scores_f16,              \
-        .mix_f16 = mix_f16,                    \
-        .scores_f32 = scores_f32,              \
-        .mix_f32 = mix_f32,                    \
+        .span_exp = span_exp,                  \
+        .merge_span = merge_span,              \
+        .finish_spans = finish_spans,          \
+        .cache = SLUICE_CACHE_TABLE,           \
         .to_f16 = to_f16,                      \
         .from_f16 = from_f16,                  \
     };

@@ -431,6 +431,7 @@ internal import Quantization
         late.clear()
         prediction.begin()
         unsafe state.pointee.tokens = tokens
+        unsafe state.pointee.dealAttention(decodes: decodes)
         streamer.beginToken()
         run(.embed)
         for layer in 0..<model.layerCount {
@@ -440,6 +441,7 @@ internal import Quantization
             run(.projections)
             run(.rotate)
             run(.attention)
+            if unsafe state.pointee.mergesSpans { run(.mergeSpans) }
             run(.attentionOutputInput)
             run(.attentionOutput)
             run(.expertInput)

@@ -27,6 +27,8 @@ public struct EngineOptions: Sendable {
     /// ones are 1. Less than 1 keeps more experts coarse and fewer whole.
     public var planeShares: [Double] = []
     public var arithmetic = Arithmetic.int8
+    /// Format of the key-value cache; under `Arithmetic.f32` it holds floats whatever is asked for.
+    public var keyValues = KeyValueFormat.f16
     /// Most tokens computed together in prefill.
     public var chunk = EngineOptions.defaultChunk
     /// Rows of logits computed together; 1 unless every position's logits are wanted.

@@ -66,10 +66,13 @@ extension EngineState {
         unsafe lateInput = rows(layout.lateInput)
         unsafe logits = floats(layout.logits)
         unsafe queue = WorkQueue(scratch + layout.queue, workers: plan.threads)
-        unsafe scores = floats(layout.scores)
+        unsafe attention = layout.attention
+        unsafe attentionBuffers = floats(layout.attentionBuffers)
+        unsafe spanResults = floats(layout.spanResults)
         unsafe rowBuffers = floats(layout.rowBuffers)
         unsafe cosine = floats(layout.cosine)
         unsafe sine = floats(layout.sine)
+        unsafe cacheKernels = kernels.cache + plan.keyValueRows.kernel
         unsafe keyCache = keyValues
         unsafe valueCache = keyValues + plan.keyValueBytes / 2
         unsafe rowBufferLength = layout.rowBufferLength
@@ -85,7 +88,7 @@ extension EngineState {
         unsafe expertsPerToken = model.expertsPerToken
         unsafe expertWidth = model.expertWidth
         unsafe normalisesGateWeights = model.normalisesGateWeights
-        unsafe keyValueIsFloat = arithmetic == .f32
+        unsafe cacheRowBytes = plan.keyValueRows.byteCount
         unsafe contextCapacity = plan.context
         unsafe layerCount = model.layerCount
         for (index, layer) in model.layers.enumerated() {

@@ -22,7 +22,8 @@ internal import CKernels
     var expertsPerToken = 0
     var expertWidth = 0
     var normalisesGateWeights = false
-    var keyValueIsFloat = false
+    var cacheRowBytes = 0
+    var attention: AttentionShape
     var contextCapacity = 0
     var layerCount = 0
     var layers: UnsafeMutablePointer<LayerState>
@@ -43,6 +44,11 @@ internal import CKernels
     var value: UnsafeMutablePointer<Float>
     var mixed: Activations  // attention's result (T, heads x head size)
     var projected: UnsafeMutablePointer<Float>  // (T, embedding)
+    /// Whether every token is of another sequence; otherwise positions follow one another.
+    var decodes = false
+    /// Whether the spans of one token are dealt to several workers, and merged when all are there.
+    var splitsSpans = false
+    var mergesSpans = false
 
     // Routing
     var routerLogits: UnsafeMutablePointer<Float>  // (T, experts)
@@ -94,14 +100,18 @@ internal import CKernels
 
     // Workers
     var queue: WorkQueue
-    var scores: UnsafeMutablePointer<Float>  // (workers, context)
+    var attentionBuffers: UnsafeMutablePointer<Float>  // (workers, attention.bufferLength)
     var rowBuffers: UnsafeMutablePointer<Float>  // (workers, longest row)
     var rowBufferLength = 0
+
+    /// Partial results by span: for each token in turn (heads, its spans, attention.resultLength).
+    var spanResults: UnsafeMutablePointer<Float>
 
     // Tables
     var cosine: UnsafeMutablePointer<Float>  // (context, rotary pairs)
     var sine: UnsafeMutablePointer<Float>
-    /// (sequences, layers, key-value heads, context, head size), f16 or f32
+    var cacheKernels: UnsafePointer<sluice_cache_kernels>
+    /// (sequences, layers, key-value heads, context) rows of `cacheRowBytes`
     var keyCache: UnsafeMutableRawPointer
     var valueCache: UnsafeMutableRawPointer
 }

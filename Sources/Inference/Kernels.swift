@@ -6,6 +6,8 @@ internal import CKernels
     let gemm: UnsafePointer<sluice_gemm>
     /// Nil for formats that are not cut into planes.
     let planar: UnsafePointer<sluice_planar_gemm?>
+    /// By format of the key-value cache.
+    let cache: UnsafePointer<sluice_cache_kernels>
 
     init(_ table: UnsafePointer<sluice_kernels>) {
         unsafe self.table = table
@@ -15,6 +17,8 @@ internal import CKernels
             .assumingMemoryBound(to: sluice_gemm.self)
         unsafe planar = (start + MemoryLayout<sluice_kernels>.offset(of: \.planar)!)
             .assumingMemoryBound(to: sluice_planar_gemm?.self)
+        unsafe cache = (start + MemoryLayout<sluice_kernels>.offset(of: \.cache)!)
+            .assumingMemoryBound(to: sluice_cache_kernels.self)
     }
 }
 

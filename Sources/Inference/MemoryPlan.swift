@@ -45,6 +45,7 @@ public struct MemoryPlan: Sendable {
     let headRows: Int
     let layout: ExpertLayout
     let scratch: ScratchLayout
+    let keyValueRows: KeyValueRows
     private let policyWarnings: [String]
     private let activeExpertsPerToken: Int
     private let askedCache: CacheSize
@@ -106,11 +107,12 @@ public struct MemoryPlan: Sendable {
 
         residentBytes = ResidentWeights.byteCount(of: model)
         scratchBytes = scratch.byteCount
-        let elementBytes = options.arithmetic == .f32 ? 4 : 2
-        let positions = model.layerCount * model.keyValueHeadCount * model.headSize
+        keyValueRows = try KeyValueRows(
+            options.keyValues, arithmetic: options.arithmetic, headSize: model.headSize)
+        let positionBytes = model.layerCount * model.keyValueHeadCount * keyValueRows.byteCount
         // Each factor is bounded by a tensor's shape; the product of them may still not fit.
-        let (rows, tooLong) = positions.multipliedReportingOverflow(
-            by: sequences * context * 2 * elementBytes)
+        let (rows, tooLong) = positionBytes.multipliedReportingOverflow(
+            by: sequences * context * 2)
         guard !tooLong else {
             throw EngineError("a key-value cache for \(sequences) x \(context) positions is absurd")
         }

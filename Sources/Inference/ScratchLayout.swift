@@ -23,12 +23,13 @@ struct ScratchLayout: Sendable {
         firstPair = 0
     var widths = 0, expertPlanes = 0, distinctPlanes = 0, guessedLogits = 0, prefetched = 0
     var distinct = 0, ready = 0, expertMatrices = 0, readyMatrices = 0, gateRows = 0,
-        expertOutput = 0, logits = 0, scores = 0,
+        expertOutput = 0, logits = 0, attentionBuffers = 0, spanResults = 0,
         rowBuffers = 0
     var cosine = 0, sine = 0, queue = 0
     var normed = Rows(), mixed = Rows(), gathered = Rows(), expertHidden = Rows()
     var lateInput = Rows()
     let rowBufferLength: Int
+    let attention: AttentionShape
 
     /// Buffers for chunks of `chunk` tokens, `headRows` rows of logits, `context` positions, and
     /// guesses of the experts of one token of each of `sequenceCount` sequences, `layersAhead`.
@@ -54,6 +55,9 @@ struct ScratchLayout: Sendable {
         let mixedKinds = kinds(model.layers.map(\.attentionOutput.format))
         let hiddenKinds = kinds(model.layers.flatMap { $0.parts[2].formats })
         rowBufferLength = max(embedding, queryWidth, model.expertWidth)
+        attention = AttentionShape(
+            headCount: model.headCount, keyValueHeadCount: model.keyValueHeadCount,
+            headSize: model.headSize, context: context)
 
         layers = unsafe take(model.layerCount * MemoryLayout<LayerState>.stride)
         ids = take(chunk * 4)
@@ -87,7 +91,8 @@ struct ScratchLayout: Sendable {
         prefetched = take(model.expertCount * 4)
         lateInput = rows(1, embedding, normedKinds)
         logits = take(headRows * model.vocabularyCount * 4)
-        scores = take(workers * context * 4)
+        attentionBuffers = take(workers * attention.bufferLength * 4)
+        spanResults = take(attention.spanResultCount * attention.resultLength * 4)
         rowBuffers = take(workers * rowBufferLength * 4)
         queue = unsafe take(WorkQueue.byteCount(workers: workers))
         cosine = take(context * (model.rotary.dimensionCount / 2) * 4)

@@ -9,6 +9,7 @@ enum Stage: UInt32 {
     case projections
     case rotate
     case attention
+    case mergeSpans
     case attentionOutputInput
     case attentionOutput
     case expertInput
@@ -51,9 +52,10 @@ enum Stage: UInt32 {
             unsafe state.pointee.attentionInput(tokens: share(state.pointee.tokens))
         case .projections: unsafe state.pointee.projections(worker)
         case .rotate: unsafe state.pointee.rotate(tokens: share(state.pointee.tokens))
-        case .attention:
-            unsafe state.pointee.attend(
-                tasks: share(state.pointee.tokens * state.pointee.headCount), worker)
+        case .attention: unsafe state.pointee.attend(worker, workers)
+        case .mergeSpans:
+            unsafe state.pointee.mergeSpans(
+                tasks: share(state.pointee.tokens * state.pointee.headCount))
         case .attentionOutputInput:
             unsafe state.pointee.quantiseMixed(tokens: share(state.pointee.tokens))
         case .attentionOutput: unsafe state.pointee.attentionOutput(worker)

@@ -45,6 +45,7 @@ struct EngineSetting {
             case "threads": arguments.threads = try parsed(name, value, Int(value))
             case "io": arguments.io = try parsed(name, value, IOArgument(rawValue: value))
             case "math": arguments.math = try parsed(name, value, Arithmetic(rawValue: value))
+            case "kv": arguments.kv = try parsed(name, value, KeyValueFormat(rawValue: value))
             case "policy": arguments.policy = try EvictionPolicy(value)
             case "plane-shares":
                 arguments.planeShares = try parsed(

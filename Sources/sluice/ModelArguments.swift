@@ -52,6 +52,13 @@ struct EngineArguments: ParsableArguments {
     var math: Arithmetic = .int8
 
     @Option(
+        help: """
+            Keys and values of past tokens: f16, or q8_0 in half the memory and nearly the same answers; \
+            f32 under --math f32.
+            """)
+    var kv: KeyValueFormat = .f16
+
+    @Option(
         help: ArgumentHelp(
             "Which expert leaves the cache first: \(EvictionPolicy.names.joined(separator: ", ")).",
             valueName: "policy"),
@@ -131,6 +138,7 @@ struct EngineArguments: ParsableArguments {
         options.pinsLeader = true
         options.io = io.mode
         options.arithmetic = math
+        options.keyValues = kv
         options.policy = policy
         options.planeShares = planeShares.shares
         options.missPolicy = miss.policy
@@ -184,6 +192,7 @@ enum IOArgument: String, ExpressibleByArgument, CaseIterable {
 }
 
 extension Arithmetic: ExpressibleByArgument {}
+extension KeyValueFormat: ExpressibleByArgument {}
 
 /// Relative slot counts as `--plane-shares` takes them.
 struct PlaneSharesArgument: ExpressibleByArgument, CustomStringConvertible {

@@ -531,36 +531,78 @@ static void check_vectors(uint32_t n, int mode) {
     check_floats(got, expected, n);
 }
 
-static void check_attention(uint32_t head_size, uint32_t count, size_t gap, int mode) {
-    state = ((uint64_t)head_size << 32) ^ (count << 8) ^ (uint32_t)mode ^ gap;
+static const char *const cache_names[SLUICE_CACHE_COUNT] = {"F32", "F16", "Q8_0"};
+
+static size_t cache_row_bytes(int format, uint32_t n) {
+    return format == SLUICE_CACHE_F32 ? (size_t)n * 4
+           : format == SLUICE_CACHE_F16 ? (size_t)n * 2
+                                        : (size_t)n / 32 * 34;
+}
+
+static void check_attention(
+    int format, uint32_t head_size, uint32_t rows, uint32_t count, size_t gap, int mode) {
+    if (format == SLUICE_CACHE_Q8_0 && head_size % 32 != 0) return;
+    state = ((uint64_t)head_size << 32) ^ (count << 8) ^ (uint32_t)mode ^ gap ^ (rows << 20);
     snprintf(
-        where, sizeof where, "attention head_size=%u count=%u gap=%zu mode=%d", head_size, count,
-        gap, mode);
-    size_t stride = head_size + gap, elements = count == 0 ? 0 : (count - 1) * stride + head_size;
-    float *query = buffer(0, head_size * sizeof(float)),
-          *weights = buffer(1, count * sizeof(float));
-    float *rows = buffer(2, elements * sizeof(float));
-    uint16_t *halves = buffer(3, elements * sizeof(uint16_t));
-    fill_floats(usual, query, head_size);
-    fill_floats(usual, weights, count);
-    fill_floats(mode, rows, elements);
-    scalar->to_f16(rows, (uint32_t)elements, halves);
-    for (int operation = 0; operation < 4; operation++) {
-        uint32_t outputs = operation < 2 ? count : head_size;
-        float *got = buffer(4, outputs * sizeof(float)),
-              *expected = buffer(5, outputs * sizeof(float));
-        memset(got, 0x5a, outputs * sizeof(float));
-        for (int which = 0; which < 2; which++) {
-            const sluice_kernels *k = which == 0 ? scalar : table;
-            float *out = which == 0 ? expected : got;
-            if (operation == 0) k->scores_f16(query, halves, stride, count, head_size, 0.125f, out);
-            if (operation == 1) k->scores_f32(query, rows, stride, count, head_size, 0.125f, out);
-            if (operation == 2) k->mix_f16(weights, halves, stride, count, head_size, out);
-            if (operation == 3) k->mix_f32(weights, rows, stride, count, head_size, out);
-        }
-        check_floats(got, expected, outputs);
-        digest_floats(expected, outputs);
+        where, sizeof where, "attention %s head_size=%u rows=%u count=%u gap=%zu mode=%d",
+        cache_names[format], head_size, rows, count, gap, mode);
+    size_t row_bytes = cache_row_bytes(format, head_size), stride = row_bytes + gap * 2;
+    size_t bytes = count == 0 ? 0 : (count - 1) * stride + row_bytes;
+    size_t query_stride = head_size + gap, out_stride = count + gap;
+    float *queries = buffer(0, ((rows - 1) * query_stride + head_size) * sizeof(float));
+    float *weights = buffer(1, ((rows - 1) * out_stride + count) * sizeof(float));
+    uint8_t *cached = buffer(2, bytes), *stored = buffer(3, bytes);
+    fill_floats(usual, queries, (rows - 1) * query_stride + head_size);
+    fill_floats(usual, weights, (rows - 1) * out_stride + count);
+    memset(cached, 0, bytes);
+    memset(stored, 0, bytes);
+    for (uint32_t t = 0; t < count; t++) {
+        float *row = buffer(4, head_size * sizeof(float));
+        fill_floats(mode, row, head_size);
+        scalar->cache[format].store(row, head_size, cached + t * stride);
+        table->cache[format].store(row, head_size, stored + t * stride);
     }
+    if (mode != mixed) check_bytes(stored, cached, bytes);  // a NaN's payload is not defined
+    for (int operation = 0; operation < 2; operation++) {
+        uint32_t length = operation == 0 ? count : head_size;
+        size_t size = (rows - 1) * (length + gap) + length;
+        float *got = buffer(4, size * sizeof(float)), *expected = buffer(5, size * sizeof(float));
+        fill_floats(usual, expected, size);
+        memcpy(got, expected, size * sizeof(float));
+        for (int which = 0; which < 2; which++) {
+            const sluice_cache_kernels *k = &(which == 0 ? scalar : table)->cache[format];
+            float *out = which == 0 ? expected : got;
+            if (operation == 0) {
+                k->scores(
+                    queries, query_stride, rows, cached, stride, count, head_size, 0.125f, out,
+                    out_stride);
+            } else {
+                k->mix(
+                    weights, out_stride, rows, cached, stride, count, head_size, out,
+                    head_size + gap);
+            }
+        }
+        check_floats(got, expected, size);
+        digest_floats(expected, size);
+    }
+}
+
+static void check_merge(uint32_t head_size, int mode) {
+    state = ((uint64_t)head_size << 16) ^ (uint32_t)mode;
+    snprintf(where, sizeof where, "merge head_size=%u mode=%d", head_size, mode);
+    size_t size = (head_size + 2) * sizeof(float);
+    float *next = buffer(0, size), *got = buffer(1, size), *expected = buffer(2, size);
+    fill_floats(mode, next, head_size + 2);
+    fill_floats(mode, expected, head_size + 2);
+    memcpy(got, expected, size);
+    scalar->merge_span(next, head_size, expected);
+    table->merge_span(next, head_size, got);
+    check_floats(got, expected, head_size + 2);
+    digest_floats(expected, head_size + 2);
+    scalar->finish_spans(next, head_size, expected);
+    table->finish_spans(next, head_size, got);
+    check_floats(got, expected, head_size);
+    digest_floats(expected, head_size);
 }
 
 // The exponential through the softmax of a vector whose maximum is 0: its limits, and a sweep.
@@ -630,8 +672,13 @@ static void check_table(void) {
                                      64, 80, 96, 127, 128, 129, 192, 256};
     for (uint32_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
         for (uint32_t count = 0; count <= 9; count++) {
-            check_attention(heads[i], count, count % 2 * 24, count % 3 == 2 ? mixed : usual);
+            for (int format = 0; format < SLUICE_CACHE_COUNT; format++) {
+                check_attention(
+                    format, heads[i], 1 + (i + count) % 7, count, count % 2 * 24,
+                    count % 3 == 2 ? mixed : usual);
+            }
         }
+        for (int mode = 0; mode < activation_modes; mode++) check_merge(heads[i], mode);
     }
     check_exponential();
     check_all_halves();

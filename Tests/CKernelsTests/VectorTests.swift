@@ -117,44 +117,4 @@ import Testing
         }
         withExtendedLifetime(buffers) {}
     }
-
-    @Test(arguments: Kernels.vectorNames)
-    func attentionAgreesForEveryHeadSizeAndCount(table: String) {
-        let buffers = (0..<6).map { _ in GuardedBuffer(capacity: 16384) }
-        for headSize in [1, 2, 7, 8, 15, 16, 31, 33, 64, 80, 96, 127, 128, 129, 192, 256] {
-            for count in 0...9 {
-                var random = Seeded(headSize * 16 + count)
-                let stride = headSize + count % 2 * 24
-                let elements = count == 0 ? 0 : (count - 1) * stride + headSize
-                let query = buffers[0].last(headSize, of: Float.self)
-                let weights = buffers[1].last(count, of: Float.self)
-                let rows = buffers[2].last(elements, of: Float.self)
-                let halves = buffers[3].last(elements, of: UInt16.self)
-                fillActivations(query, .usual, &random)
-                fillActivations(weights, .usual, &random)
-                fillActivations(rows, count % 3 == 2 ? .mixed : .usual, &random)
-                unsafe Kernels("scalar").table.to_f16(rows.start, UInt32(elements), halves.start)
-                for operation in ["scores_f16", "scores_f32", "mix_f16", "mix_f32"] {
-                    let size = operation.hasPrefix("scores") ? count : headSize
-                    let expected = buffers[4].last(size, of: Float.self)
-                    let got = buffers[5].last(size, of: Float.self)
-                    for (kernels, out) in [(Kernels("scalar"), expected), (Kernels(table), got)] {
-                        let (q, w, o) = unsafe (query.start, weights.start, out.start)
-                        let (k, n, head) = unsafe (kernels.table, UInt32(count), UInt32(headSize))
-                        switch operation {
-                        case "scores_f16":
-                            unsafe k.scores_f16(q, halves.start, stride, n, head, 0.125, o)
-                        case "scores_f32":
-                            unsafe k.scores_f32(q, rows.start, stride, n, head, 0.125, o)
-                        case "mix_f16": unsafe k.mix_f16(w, halves.start, stride, n, head, o)
-                        default: unsafe k.mix_f32(w, rows.start, stride, n, head, o)
-                        }
-                    }
-                    let found = difference(got, expected)
-                    #expect(found == nil, "\(operation), head of \(headSize), \(count) positions")
-                }
-            }
-        }
-        withExtendedLifetime(buffers) {}
-    }
 }

@@ -102,6 +102,41 @@ typedef void (*sluice_planar_gemm)(
     const sluice_planes *weights, uint32_t rows, const void *x, size_t x_stride_bytes, uint32_t tokens, uint32_t n,
     float *y, size_t y_stride);
 
+// Attention over cached positions, by spans.
+//
+// One query attends to positions 0 ..< n of a cache of keys and of values, rows of one of these formats:
+//   F32, F16   head_size elements
+//   Q8_0       head_size / 32 blocks of GGUF's Q8_0 (34 bytes: d in half precision, then q), for head sizes that
+//              are multiples of 32: with a, q and scale as for A32 records above, d = scale rounded to half
+//              precision. An element is d * (float)q.
+enum { SLUICE_CACHE_F32 = 0, SLUICE_CACHE_F16, SLUICE_CACHE_Q8_0, SLUICE_CACHE_COUNT };
+
+// Positions are taken in spans of SLUICE_SPAN, from 0 on, whoever computes them and however many queries and
+// positions are computed at once; so the answer has the same bits for one token and for many, on one thread and on
+// several. Each span gives a partial result, head_size + 2 floats: o, m and l, with
+//   e[t] = exp(score[t] - m), m = the largest score, l = sum of e, o[i] = sum of e[t] * value[t][i];
+// partial results are merged in order of their spans, and the answer is o / l. (Online softmax: Milakov and
+// Gimelshein, arXiv 1805.02867, section 3; by blocks: FlashAttention, arXiv 2205.14135, section 3.1; split over
+// positions: Flash-Decoding.)
+#define SLUICE_SPAN 256
+
+typedef struct sluice_cache_kernels {
+    // Puts n elements into a row.
+    void (*store)(const float *x, uint32_t n, void *row);
+
+    // out[r * out_stride + t] = dot(query r, key t) * scale for r < rows, t < count. Queries are rows of head_size
+    // floats, `query_stride` floats apart; keys rows of the cache, `row_bytes` bytes apart. dot as for F32 above.
+    void (*scores)(
+        const float *queries, size_t query_stride, uint32_t rows, const void *keys, size_t row_bytes,
+        uint32_t count, uint32_t head_size, float scale, float *out, size_t out_stride);
+
+    // out[r * out_stride + i] += weights[r * weight_stride + t] * values[t][i] for r < rows, i < head_size, and
+    // t < count in this order (the product rounded first).
+    void (*mix)(
+        const float *weights, size_t weight_stride, uint32_t rows, const void *values, size_t row_bytes,
+        uint32_t count, uint32_t head_size, float *out, size_t out_stride);
+} sluice_cache_kernels;
+
 typedef struct sluice_kernels {
     const char *name;  // "scalar", "avx2", "avx2-vnni", "avx512", "neon", "neon-dotprod"
 
@@ -122,23 +157,25 @@ typedef struct sluice_kernels {
     void (*swiglu)(const float *gate, const float *up, uint32_t n, float *y);
 
     // x[i] = exp(x[i] - max x) in place; returns the sum, taken with 32 accumulators (i % 32) folded in halves.
-    // The maximum passes over NaNs, which stay NaN themselves and make the sum NaN; no elements sum to 0.
+    // The maximum passes over NaNs, which stay NaN themselves and make the sum NaN, and is -FLT_MAX at least, so that
+    // minus infinity gives 0 even alone; no elements sum to 0.
     float (*softmax_exp)(float *x, uint32_t n);
+
+    // The same, giving the maximum, too.
+    float (*span_exp)(float *x, uint32_t n, float *maximum);
+
+    // Merges the partial result of the next span into that of those before: with M = the larger m,
+    // a = exp(before m - M), b = exp(next m - M), o[i] = o[i] * a + next o[i] * b, and l likewise; m = M.
+    void (*merge_span)(const float *next, uint32_t head_size, float *partial);
+
+    // The answer of a partial result: out[i] = o[i] / l.
+    void (*finish_spans)(const float *partial, uint32_t head_size, float *out);
 
     // y[i] = y[i] + scale * x[i] (the product rounded first).
     void (*add_scaled)(const float *x, float scale, uint32_t n, float *y);
 
-    // Attention of one head over `count` cached positions; keys and values are rows `stride` elements apart.
-    //   scores: out[t] = dot(query, keys[t]) * scale, dot as for F16 / F32 above.
-    //   mix:    out[i] = sum over t, in order, of weights[t] * values[t][i], starting from 0.
-    void (*scores_f16)(const float *query, const uint16_t *keys, size_t stride, uint32_t count,
-                       uint32_t head_size, float scale, float *out);
-    void (*mix_f16)(const float *weights, const uint16_t *values, size_t stride, uint32_t count,
-                    uint32_t head_size, float *out);
-    void (*scores_f32)(const float *query, const float *keys, size_t stride, uint32_t count,
-                       uint32_t head_size, float scale, float *out);
-    void (*mix_f32)(const float *weights, const float *values, size_t stride, uint32_t count,
-                    uint32_t head_size, float *out);
+    // Attention, by format of the cache.
+    sluice_cache_kernels cache[SLUICE_CACHE_COUNT];
 
     // Half precision <-> single precision, round to nearest even; NaN stays NaN (its payload is not defined).
     void (*to_f16)(const float *x, uint32_t n, uint16_t *y);
