@@ -63,9 +63,7 @@ enum Stage: UInt32 {
         case .router: unsafe state.pointee.router(worker)
         case .choose: unsafe state.pointee.choose(tokens: share(state.pointee.tokens))
         case .guess: unsafe state.pointee.guess(worker)
-        case .gather:
-            unsafe state.pointee.gather(
-                pairs: share(Int(state.pointee.firstPair[state.pointee.expertCount])))
+        case .gather: unsafe state.pointee.gather(worker, workers)
         case .gateUp: unsafe state.pointee.gateUp(worker)
         case .activate: unsafe state.pointee.activate(worker, workers)
         case .down: unsafe state.pointee.down(worker)
@@ -229,11 +227,15 @@ extension EngineState {
         return unsafe layers[layer + 1 + ahead].router
     }
 
-    /// Copies each pair's input beside the others of its expert.
-    func gather(pairs: Range<Int>) {
-        for pair in pairs {
-            let token = unsafe Int(tokenOfPair[pair])
-            unsafe copyRow(from: normed, token, to: gathered, pair)
+    /// Copies the input of each pair of the ready experts beside the others of its expert.
+    func gather(_ worker: Int, _ workers: Int) {
+        for index in unsafe 0..<readyCount {
+            let expert = unsafe ready[index]
+            for row in expert.firstRow..<(expert.firstRow + expert.pairCount)
+            where row % workers == worker {
+                let token = unsafe Int(tokenOfPair[expert.firstPair + row - expert.firstRow])
+                unsafe copyRow(from: normed, token, to: gathered, row)
+            }
         }
     }
 
@@ -245,8 +247,8 @@ extension EngineState {
         while let unit = unsafe queue.take(worker) {
             let (index, place) = (unit / units, unit % units)
             let input = unsafe single ? normed : gathered
-            let inputRow = unsafe single ? 0 : ready[index].firstPair
-            let outputRow = unsafe ready[index].firstPair * expertWidth
+            let inputRow = unsafe single ? 0 : ready[index].firstRow
+            let outputRow = unsafe ready[index].firstRow * expertWidth
             if place < gates {
                 unsafe multiplyExpert(
                     index, 0, unit: place, input, inputRow, gateRows + outputRow, worker)
@@ -262,13 +264,13 @@ extension EngineState {
     func activate(_ worker: Int, _ workers: Int) {
         for index in unsafe 0..<readyCount {
             let expert = unsafe ready[index]
-            // Pairs are dealt round, because in decode every expert has just one.
-            for pair in expert.firstPair..<(expert.firstPair + expert.pairCount)
-            where pair % workers == worker {
-                let up = unsafe expertHidden.floats + pair * expertWidth
+            // Rows are dealt round, because in decode every expert has just one.
+            for row in expert.firstRow..<(expert.firstRow + expert.pairCount)
+            where row % workers == worker {
+                let up = unsafe expertHidden.floats + row * expertWidth
                 unsafe kernels.table.pointee.swiglu(
-                    gateRows + pair * expertWidth, up, UInt32(expertWidth), up)
-                unsafe expertHidden.quantise(pair, kernels.table)
+                    gateRows + row * expertWidth, up, UInt32(expertWidth), up)
+                unsafe expertHidden.quantise(row, kernels.table)
             }
         }
     }
@@ -278,10 +280,9 @@ extension EngineState {
         let units = unsafe expertUnits(2)
         while let unit = unsafe queue.take(worker) {
             let index = unit / units
-            let pair = unsafe ready[index].firstPair
             unsafe multiplyExpert(
-                index, 2, unit: unit % units, expertHidden, pair,
-                expertOutput + pair * embeddingLength, worker)
+                index, 2, unit: unit % units, expertHidden, ready[index].firstRow,
+                expertOutput + ready[index].firstPair * embeddingLength, worker)
         }
     }
 
@@ -387,6 +388,7 @@ extension EngineState {
     ) {
         switch kind {
         case .float:
+            guard unsafe target.hasFloats else { return }
             unsafe (target.floats + targetRow * target.length).update(
                 from: source.floats + row * source.length, count: source.length)
         case .a32:

@@ -39,6 +39,15 @@ struct EngineArguments: ParsableArguments {
     var ctx: Int?
 
     @Option(
+        help: ArgumentHelp(
+            """
+            Tokens of a prompt computed together: more are faster and take more memory; default: what a 32nd \
+            of the memory has room for, 32 to 1024.
+            """,
+            valueName: "tokens"))
+    var chunk: Int?
+
+    @Option(
         help: "Compute threads; default: one for each big core that this process may use.")
     var threads: Int?
 
@@ -134,6 +143,7 @@ struct EngineArguments: ParsableArguments {
         options.memoryBytes = memory?.bytes
         options.cache = cache
         options.context = ctx
+        options.chunk = chunk
         options.threads = threads
         options.pinsLeader = true
         options.io = io.mode
