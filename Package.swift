@@ -65,11 +65,14 @@ let package = Package(
             name: "Profiling",
             dependencies: ["CHost", "ExpertStreaming", "Inference", "ModelFormats"],
             swiftSettings: swiftSettings),
+        .target(
+            name: "Measuring", dependencies: ["CHost", "CKernels", "ModelFormats", "Quantization"],
+            swiftSettings: swiftSettings),
         .executableTarget(
             name: "sluice",
             dependencies: [
-                "CHost", "ExpertStreaming", "Generation", "Inference", "ModelFormats", "Packing",
-                "Profiling", "Quantization", "Tokenization",
+                "CHost", "ExpertStreaming", "Generation", "Inference", "Measuring", "ModelFormats",
+                "Packing", "Profiling", "Quantization", "Tokenization",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: swiftSettings),
@@ -105,6 +108,10 @@ let package = Package(
             dependencies: [
                 "ExpertStreaming", "Generation", "Inference", "ModelFormats", "Tokenization",
             ], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "MeasuringTests",
+            dependencies: ["CHost", "Measuring", "ModelFormats", "Quantization"],
+            swiftSettings: swiftSettings),
         .testTarget(
             name: "ProfilingTests",
             dependencies: ["Profiling", "ExpertStreaming", "Inference", "ModelFormats"],

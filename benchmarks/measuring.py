@@ -92,17 +92,6 @@ def fio(path, block="1M", depth=8, seconds=4, realtime=False, disk=None):
         return None
 
 
-def memory_bandwidth(threads, realtime=False):
-    """What so many threads read from memory in GB/s; None without a C compiler."""
-    if not shutil.which("cc"):
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        program = f"{folder}/memory_bandwidth"
-        subprocess.run(["cc", "-O3", "-march=native", "-pthread", str(HERE / "memory_bandwidth.c"), "-o", program], check=True)
-        command = (["chrt", "--rr", "10"] if realtime else []) + [program, str(threads)]
-        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
 # ------------------------------------------------------------------------------------------- cgroup
 
 
@@ -220,12 +209,17 @@ def measured(command, limit=None, realtime=False, cold=False, timeout=1200, envi
         return result.stdout, group.figures() if group else {}
 
 
+def pinned(threads):
+    """What makes OpenMP, and so llama.cpp, put each thread on a processor of its own."""
+    return {"OMP_PROC_BIND": "true", "OMP_PLACES": "threads", "OMP_NUM_THREADS": str(threads)}
+
+
 def run_llama(model, arguments, *, load, repack, count=None, **how):
     """One run of llama.cpp; its figures."""
     command = [sys.executable, str(HERE / "llama-peer.py"), str(model), "-p", arguments.prompt, "-n", str(count or arguments.n),
                "--threads", str(arguments.threads), "--load", load, "--seconds", str(arguments.seconds)]
-    pinned = {"OMP_PROC_BIND": "true", "OMP_PLACES": "threads", "OMP_NUM_THREADS": str(arguments.threads)}
-    out, group = measured(command + (["--repack"] if repack else []), environment=pinned, realtime=arguments.realtime, **how)
+    out, group = measured(command + (["--repack"] if repack else []), environment=pinned(arguments.threads),
+                          realtime=arguments.realtime, **how)
     return {**json.loads(out), **group}
 
 

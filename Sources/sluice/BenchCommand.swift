@@ -2,7 +2,10 @@ import ArgumentParser
 
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "bench", abstract: "Measures a model on this machine.",
-        subcommands: [BenchSpeedCommand.self, BenchQualityCommand.self, BenchResizeCommand.self],
+        commandName: "bench", abstract: "Measures a model, or the kernels, on this machine.",
+        subcommands: [
+            BenchSpeedCommand.self, BenchDecodeCommand.self, BenchPrefillCommand.self,
+            BenchKernelsCommand.self, BenchQualityCommand.self, BenchResizeCommand.self,
+        ],
         defaultSubcommand: BenchSpeedCommand.self)
 }

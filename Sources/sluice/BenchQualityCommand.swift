@@ -24,18 +24,7 @@ struct BenchQualityCommand: ParsableCommand {
 
     @OptionGroup var engine: EngineArguments
 
-    @Option(
-        parsing: .singleValue,
-        help: ArgumentHelp(
-            "A setting to measure, as 'cache=2x math=f32'; may be given several times.",
-            valueName: "words"))
-    var setting: [String] = []
-
-    @Option(
-        help: ArgumentHelp(
-            "Cache sizes to sweep, as 1x,2x,4x; with settings, every combination.",
-            valueName: "sizes"))
-    var caches: String?
+    @OptionGroup var compared: SettingArguments
 
     @Option(
         help: ArgumentHelp("Most tokens to read of each text; default: all.", valueName: "count"))
@@ -47,8 +36,7 @@ struct BenchQualityCommand: ParsableCommand {
             valueName: "tokens"))
     var warmUp = 64
 
-    @Flag(help: "Print JSON.")
-    var json = false
+    @OptionGroup var report: ReportArguments
 
     func validate() throws {
         if let tokens, tokens < 2 { throw ValidationError("--tokens \(tokens) predicts nothing.") }
@@ -58,7 +46,7 @@ struct BenchQualityCommand: ParsableCommand {
     func run() throws {
         try Failure.reporting {
             let description = try ModelLocation.open(model)
-            let settings = try EngineSetting.all(setting, caches: caches)
+            let settings = try compared.settings()
             let base = try engine.options(for: description)
             let length = try MemoryPlan(model: description, options: base).context
             let measurement = QualityMeasurement(
@@ -84,7 +72,7 @@ struct BenchQualityCommand: ParsableCommand {
                 bar.end()
                 rows.append(QualityRow(setting.text, figures, texts, EngineFigures(loaded)))
             }
-            Console.out(json ? try JSONOutput.text(["rows": rows]) : QualityRow.table(rows))
+            Console.out(report.json ? try JSONOutput.text(["rows": rows]) : QualityRow.table(rows))
         }
     }
 

@@ -32,8 +32,7 @@ struct BenchResizeCommand: ParsableCommand {
         help: "The prompt; without one, the model's first token.")
     var prompt: String?
 
-    @Flag(help: "Print JSON.")
-    var json = false
+    @OptionGroup var report: ReportArguments
 
     func validate() throws {
         if count < 3 { throw ValidationError("-n \(count): each of three phases wants a token.") }
@@ -61,7 +60,7 @@ struct BenchResizeCommand: ParsableCommand {
             let steady = try generate(
                 description, options, plan, ids, budgets: [plan.budgetBytes])
             resized.compare(with: steady)
-            Console.out(json ? try JSONOutput.text(resized) : resized.table)
+            Console.out(report.json ? try JSONOutput.text(resized) : resized.table)
             if !resized.holds { throw ExitCode(1) }
         }
     }

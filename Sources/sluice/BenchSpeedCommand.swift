@@ -21,18 +21,7 @@ struct BenchSpeedCommand: ParsableCommand {
     @OptionGroup var engine: EngineArguments
     @OptionGroup var replay: ReplayArgument
 
-    @Option(
-        parsing: .singleValue,
-        help: ArgumentHelp(
-            "A setting to compare, as 'cache=2x io=pread'; may be given several times.",
-            valueName: "words"))
-    var setting: [String] = []
-
-    @Option(
-        help: ArgumentHelp(
-            "Cache sizes to sweep, as 1x,2x,4x; with settings, every combination.",
-            valueName: "sizes"))
-    var caches: String?
+    @OptionGroup var compared: SettingArguments
 
     @Option(
         name: .customShort("n"), help: ArgumentHelp("Tokens measured per run.", valueName: "tokens")
@@ -46,41 +35,36 @@ struct BenchSpeedCommand: ParsableCommand {
         help: ArgumentHelp("Tokens computed as a prompt before those.", valueName: "tokens"))
     var prompt: Int = 0
 
-    @Option(help: "Rounds.")
-    var rounds: Int = 3
+    @OptionGroup var repeated: RoundsArgument
 
     @Option(
         name: .shortAndLong,
         help: ArgumentHelp("File with the text to decode, token by token.", valueName: "file"))
     var file: String?
 
-    @Flag(help: "Print JSON.")
-    var json = false
+    @OptionGroup var report: ReportArguments
 
     func validate() throws {
         if count < 1 { throw ValidationError("-n \(count) measures nothing.") }
         if warmUp < 0 { throw ValidationError("--warm-up \(warmUp) is negative.") }
         if prompt < 0 { throw ValidationError("--prompt \(prompt) is negative.") }
-        if rounds < 1 { throw ValidationError("--rounds \(rounds) measures nothing.") }
     }
 
     func run() throws {
         try Failure.reporting {
             let description = try ModelLocation.open(model.model)
-            let settings = try EngineSetting.all(setting, caches: caches)
+            let settings = try compared.settings()
             let tokens = try tokens(description)
             let routing = try replay.load(model: description, promptTokens: prompt)
             var runs = settings.map { _ in [SpeedRun]() }
-            for round in 0..<rounds {
+            for round in 0..<repeated.rounds {
                 for (index, setting) in settings.enumerated() {
-                    if Console.errorIsTerminal {
-                        Console.error("round \(round + 1) of \(rounds): \(setting.text)")
-                    }
+                    Console.progress("round \(round + 1) of \(repeated.rounds): \(setting.text)")
                     runs[index].append(try measure(setting, description, tokens, routing))
                 }
             }
             let rows = zip(settings, runs).map { SpeedRow(setting: $0.text, runs: $1) }
-            Console.out(json ? try JSONOutput.text(["rows": rows]) : SpeedRow.table(rows))
+            Console.out(report.json ? try JSONOutput.text(["rows": rows]) : SpeedRow.table(rows))
         }
     }
 
@@ -199,24 +183,6 @@ struct SpeedRun: Encodable {
 
 /// The runs of one setting.
 struct SpeedRow: Encodable {
-    /// Median with least and greatest.
-    struct Spread: Encodable {
-        var median: Double
-        var least: Double
-        var greatest: Double
-
-        init(_ values: [Double]) {
-            let sorted = values.sorted()
-            median = (sorted[(sorted.count - 1) / 2] + sorted[sorted.count / 2]) / 2
-            least = sorted[0]
-            greatest = sorted[sorted.count - 1]
-        }
-
-        func text(_ decimals: Int) -> String {
-            "\(fixed(median, decimals)) (\(fixed(least, decimals))-\(fixed(greatest, decimals)))"
-        }
-    }
-
     var setting: String
     var tokensPerSecond: Spread
     var hitRate: Spread

@@ -17,6 +17,11 @@ enum Console {
     /// Whether stderr is a terminal.
     static var errorIsTerminal: Bool { isatty(2) == 1 }
 
+    /// Says what goes on, to somebody who is watching.
+    static func progress(_ line: @autoclosure () -> String) {
+        if errorIsTerminal { error(line()) }
+    }
+
     /// Everything on stdin.
     static func readInput() throws -> [UInt8] {
         if isatty(0) == 1 { error("sluice: reading from the terminal; end with Ctrl-D") }

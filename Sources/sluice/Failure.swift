@@ -2,6 +2,7 @@ import ArgumentParser
 import ExpertStreaming
 import Glibc
 import Inference
+import Measuring
 import ModelFormats
 import Profiling
 
@@ -25,6 +26,8 @@ enum Failure {
         } catch let error as OutputError {
             throw report("\(error)", error.isCreation ? cannotCreate : disk)
         } catch let error as EngineError {
+            throw report("\(error)", configuration)
+        } catch let error as MeasuringError {
             throw report("\(error)", configuration)
         } catch let error as StreamingError {
             throw report("\(error)", error.kind == .invalidLayout ? badData : disk)

@@ -124,6 +124,10 @@ int host_open_trigger(const char *path, const char *trigger);
 // 1 if the trigger has held since it was asked last, 0 if not, a negative errno value if the group is gone.
 int host_trigger_fired(int descriptor);
 
+// The sum of a range's 64-bit words: a plain read at the speed of memory, to measure by. `base` is a multiple of 8, and
+// so is `length`.
+uint64_t host_read_memory(const void *base, size_t length);
+
 // Checksums ----------------------------------------------------------------------------------------
 
 // Continues a CRC-32C over more bytes; starts from 0. With the processor's instruction where it has one; the
