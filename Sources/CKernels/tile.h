@@ -39,8 +39,9 @@ SLUICE_INLINE size_t prefetch_distance(size_t row_bytes) {
     return tile == 0 ? 0 : (8191 / tile + 1) * tile;
 }
 
-// The rows that an instruction set multiplies in some other way before tiles take the rest: `gemm` is
-// the format, or planar_<kind>, and the rest its arguments. Redefined by those that have one.
+// How many rows, from the first on, an instruction set multiplies in its own way before tiles take
+// the rest; `gemm` is the format, or planar_<kind>, then come its arguments. An instruction set
+// that has such a way redefines this before it makes its gemms (wide.h does).
 #define SLUICE_WIDE(gemm, ...) 0
 
 #define SLUICE_TILES(tile, at_once)                                                               \

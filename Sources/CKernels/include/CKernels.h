@@ -103,7 +103,7 @@ typedef void (*sluice_planar_gemm)(
     float *y, size_t y_stride);
 
 typedef struct sluice_kernels {
-    const char *name;  // "scalar", "avx2", "avx512", "neon", "neon-dotprod"
+    const char *name;  // "scalar", "avx2", "avx512", "neon", "neon-dotprod", "neon-i8mm"
 
     // Every format has a kernel in every table.
     sluice_gemm gemm[SLUICE_FORMAT_COUNT];
