@@ -1,6 +1,6 @@
 // The vectors that vectors.h is written in, for NEON, and everything built on them. Included by
-// neon.c and neon_dotprod.c, which differ in SLUICE_DOTPROD: whether the dot-product instructions
-// may be used.
+// neon.c, neon_dotprod.c and neon_i8mm.c, which differ in SLUICE_DOTPROD and SLUICE_I8MM: whether
+// the dot-product instructions may be used, and the matrix ones.
 
 typedef float32x4_t vf;
 typedef uint32x4_t vu;

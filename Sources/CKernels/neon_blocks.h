@@ -56,8 +56,8 @@ SLUICE_INLINE uint8x16_t append_bits(uint8x16_t u, uint8x16_t v, uint32_t bits) 
     return bits == 1 ? vsliq_n_u8(v, u, 1) : bits == 2 ? vsliq_n_u8(v, u, 2) : vsliq_n_u8(v, u, 4);
 }
 
-// Planes of the same byte merge: where each of `high` has a field of `bits` bits and every second of
-// them is in `mask`, the masked fields of both as fields of twice as many bits, or the other ones.
+// Where bytes of two planes have fields of `bits` bits, and `mask` every second of them: the masked
+// fields of both as fields of twice as many bits, or those that are not.
 SLUICE_INLINE uint8x16_t merge_bits(
     uint8x16_t high, uint8x16_t low, int bits, uint8_t mask, int masked) {
     uint8x16_t second = vdupq_n_u8(mask);
@@ -65,9 +65,10 @@ SLUICE_INLINE uint8x16_t merge_bits(
     return vbslq_u8(second, low, vshlq_u8(high, vdupq_n_s8((int8_t)bits)));
 }
 
-// The integers of runs c, c + 4, c + 8 and c + 12 of a unit of row r, which share bytes: every plane
-// has them in 16 bytes or, of four bits, in twice as many. Of two bits alone all but the last are
-// left in their place, as multiples of 4 and 16: see `planar_places`. Eight bits are centred on 0.
+// The integers of runs c, c + 4, c + 8 and c + 12 of a unit of row r, which share bytes: every
+// plane has them in 16 bytes or, of four bits, in twice as many. Of two bits alone all but the last
+// are left in their place, as multiples of 4 and 16: see `planar_places`. Eight bits are centred on
+// 0.
 SLUICE_INLINE void planar_weights(
     const tile_planes *planes, uint32_t shape, int r, uint32_t unit, uint32_t c, int8x16_t w[4]) {
     uint8x16_t u[4];
@@ -373,7 +374,8 @@ SLUICE_INLINE int16x8_t iq4_scale_vector(const uint8_t *block) {
     memcpy(&packed, block + 4, 4);
     uint8x8_t low = vreinterpret_u8_u32(vdup_n_u32(packed));
     low = vzip1_u8(vand_u8(low, vdup_n_u8(15)), vshr_n_u8(low, 4));
-    uint16x8_t upper = vandq_u16(vshlq_u16(vdupq_n_u16(high), vld1q_s16(to_bits_4)), vdupq_n_u16(48));
+    uint16x8_t upper = vshlq_u16(vdupq_n_u16(high), vld1q_s16(to_bits_4));
+    upper = vandq_u16(upper, vdupq_n_u16(48));
     return vsubq_s16(vreinterpretq_s16_u16(vorrq_u16(vmovl_u8(low), upper)), vdupq_n_s16(32));
 }
 
@@ -534,15 +536,17 @@ SLUICE_INLINE void super_tile(
     }                                                                                         \
     SLUICE_TILED_GEMM(format, most)
 
-// Two tokens fill the registers with accumulators where there are eight for each.
+// How many tokens' accumulators fit the registers; where there is a wide way, three take that.
+#define SLUICE_MOST_TOKENS (SLUICE_DOTPROD ? 2 : 4)
+
 SLUICE_BLOCK_GEMM(q4_0, eight, 2)
 SLUICE_BLOCK_GEMM(q8_0, eight, 2)
 SLUICE_BLOCK_GEMM(mxfp4, eight, 2)
-SLUICE_BLOCK_GEMM(q4_K, super, 4)
-SLUICE_BLOCK_GEMM(q5_K, super, 4)
-SLUICE_BLOCK_GEMM(q6_K, super, 4)
-SLUICE_BLOCK_GEMM(iq4_xs, super, 4)
+SLUICE_BLOCK_GEMM(q4_K, super, 2)
+SLUICE_BLOCK_GEMM(q5_K, super, SLUICE_MOST_TOKENS)
+SLUICE_BLOCK_GEMM(q6_K, super, SLUICE_MOST_TOKENS)
+SLUICE_BLOCK_GEMM(iq4_xs, super, 2)
 
 SLUICE_PLANAR_KERNEL(32, eight, eight_planar, 2, 0x422, 0x44)
-SLUICE_PLANAR_KERNEL(k, super, super_planar_k, 4, 0x122, 0x14)
-SLUICE_PLANAR_KERNEL(q6_K, super, super_planar_q6_K, 4, 0x222, 0x24)
+SLUICE_PLANAR_KERNEL(k, super, super_planar_k, SLUICE_MOST_TOKENS, 0x122, 0x14)
+SLUICE_PLANAR_KERNEL(q6_K, super, super_planar_q6_K, SLUICE_MOST_TOKENS, 0x222, 0x24)

@@ -1,5 +1,5 @@
-// The table for 64-bit ARM with the matrix instructions for bytes (Neoverse V1 and N2, Cortex-A510
-// and A710 onwards) besides the dot-product ones. With one token there is nothing to gain from
+// The table for 64-bit ARM with the matrix instructions for bytes (Neoverse V1 and N2, Cortex-A710
+// onwards) besides the dot-product ones. With one token there is nothing to gain from
 // them, so those kernels are the dot-product table's.
 //
 // There is no table for SVE: no small board has it, and where it is 128 bits wide, as on Neoverse

@@ -4,19 +4,26 @@
 // order that lets a product stay in the lane of its row, and then meets four tokens at a time: no
 // sum across lanes is ever taken. With the dot-product instructions a vector holds four elements of
 // four rows and SDOT takes the token's four from a lane of its activations, which are read as they
-// are. With those of i8mm it holds eight elements of two rows, and SMMLA multiplies them by eight of
-// two tokens. Either way the eight rows and four tokens of a step have their sums in eight vectors.
+// are. With those of i8mm it holds eight elements of two rows, and SMMLA multiplies them by eight
+// of two tokens. Either way the eight rows and four tokens of a step have their sums in eight
+// vectors, their scaled sums in eight more, and the rest of the registers holds what is multiplied.
 //
-// Floating-point accumulators wait in memory, so a block is unpacked once for WIDE_TOKENS tokens.
+// Floating-point accumulators wait in memory, so a block is unpacked once for WIDE_TOKENS tokens,
+// whose activations (128 KB at 2048 columns) stay in the second-level cache from rows to rows.
 
 enum { WIDE_ROWS = 8, WIDE_TOKENS = 64 };
 
-// Blocks of up to 256 elements of eight rows. Four rows stand together where [2] is first.
+// From how many tokens on unpacking eight rows takes fewer instructions than tiles do: with two, 28
+// cycles' worth for 256 weights of Q8_0 and 29 of Q4_K against 23 and 24; with three, 23 and 24
+// against 25 and 27 (counted for two vector pipes).
+enum { WIDE_FROM = 3 };
+
+// 256 elements of eight rows, the first four of them at [0], the others at [1].
 typedef struct {
     int8_t weights[16][2][64] __attribute__((aligned(64)));  // by run of 16 elements
     // Of super-blocks, by run of 16 or sub-block of 32: its scale less the next one's, and its
     // minimum. Sums are not cleared from one sub-block to the next: multiplied by the differences,
-    // sums of everything so far give the sum of scaled sums.
+    // sums of everything so far give the sum of scaled sums, never beyond twice what that can be.
     int16_t steps[2][16][4];
     int16_t minima[2][8][4];
     float d[2][8][4], dmin[2][4];  // d by block of 32; a super-block has the first
@@ -26,7 +33,7 @@ typedef struct {
 typedef struct {
     const int8_t *q;
     const float *scale;
-    const int16_t *sum;  // of A256
+    const int16_t *sum;  // of A256, else NULL
     size_t stride;       // from token to token, in bytes
 } wide_tokens;
 
@@ -41,7 +48,8 @@ SLUICE_INLINE const int16_t *wide_sums(wide_tokens x, int t) {
 }
 
 SLUICE_INLINE wide_tokens wide_from(wide_tokens x, uint32_t t) {
-    return (wide_tokens){wide_q(x, (int)t), wide_scales(x, (int)t), wide_sums(x, (int)t), x.stride};
+    const int16_t *sum = x.sum == NULL ? NULL : wide_sums(x, (int)t);
+    return (wide_tokens){wide_q(x, (int)t), wide_scales(x, (int)t), sum, x.stride};
 }
 
 // Puts 16 elements of four rows where `wide_products` wants them.
@@ -172,7 +180,15 @@ SLUICE_INLINE wide_planes wide_planes_of(const sluice_planes *weights, int has_c
 SLUICE_INLINE void wide_planar_weights(
     const wide_planes *planes, int h, int r, uint32_t unit, int c, int8x16_t w[4]) {
     const tile_planes *four = &planes->four[h];
-    planar_weights(four, four->shape, r, unit, (uint32_t)c, w);
+    if (four->shape == 0x22) {
+        planar_weights(four, 0x22, r, unit, (uint32_t)c, w);
+    } else if (four->shape == 0x2) {
+        planar_weights(four, 0x2, r, unit, (uint32_t)c, w);
+    } else if (four->shape == 0x4) {
+        planar_weights(four, 0x4, r, unit, (uint32_t)c, w);
+    } else {
+        planar_weights(four, four->shape, r, unit, (uint32_t)c, w);
+    }
     for (int i = 0; i < 4; i++) {
         int place = four->shape == 0x2 && i < 3 ? 2 * i : 0;
         w[i] = vshlq_s8(w[i], vdupq_n_s8((int8_t)(planes->left - place)));
@@ -223,7 +239,7 @@ SLUICE_INLINE void super_wide_add(
     }
 }
 
-// Stores what eight rows have of sub-blocks' scales, or of minima: four rows by sub-block.
+// Stores what four rows have of sub-blocks' scales, or of minima: four rows by sub-block.
 SLUICE_INLINE void store_columns(int16_t *to, const int16x8_t rows[4]) {
     vst4q_s16(to, ((int16x8x4_t){{rows[0], rows[1], rows[2], rows[3]}}));
 }
@@ -308,8 +324,9 @@ static SLUICE_NOINLINE void super_wide_runs_of_32(
 // MARK: Blocks of 32
 
 // Adds `blocks` blocks of eight rows to the accumulators of `tokens` tokens. A block's sum starts
-// with the bits of 1.5 * 2^23 or 1.5 * 2^22, the floats whose last bit is worth 1 or 0.5: those of
-// the float so many times that above it, which a subtraction leaves, exact. |sum| < 2^20.
+// with the bits of 1.5 * 2^23 or 1.5 * 2^22, the floats whose last bit is worth 1 or 0.5: with the
+// sum, at most 2^20 either way, added as an integer they are those of the float so much above it,
+// and a subtraction leaves the sum, exact.
 SLUICE_INLINE void eight_wide_add(
     const wide_block *block, uint32_t blocks, wide_tokens x, const float (*half_sums)[8],
     float unit, int tokens, float (*a)[8][2][4]) {
@@ -365,7 +382,8 @@ SLUICE_INLINE void eight_unpack(
     size_t stride = eight_stride(format);
     for (int half = 0; half < 2; half++) {
         float32x4_t d[4];
-        for (int r = 0; r < 4; r++) d[r] = eight_scales(format, w[r] + 4 * (size_t)half * stride, 1);
+        size_t at = 4 * (size_t)half * stride;
+        for (int r = 0; r < 4; r++) d[r] = eight_scales(format, w[r] + at, 1);
         vst4q_f32(block->d[h][4 * half], ((float32x4x4_t){{d[0], d[1], d[2], d[3]}}));
     }
     for (int c = 0; c < 4; c++) {
@@ -513,10 +531,7 @@ SLUICE_INLINE void eight_wide_matrix(
 
 // MARK: Matrix products
 
-// From how many tokens on the eight rows of a block are worth unpacking.
-enum { WIDE_FROM = 3 };
-
-// The functions that SLUICE_WIDE asks how many rows they have done: all or none.
+// What SLUICE_WIDE calls; returns how many rows are done, all or none.
 #define SLUICE_WIDE_GEMM(format, kind)                                                       \
     static uint32_t wide_##format(                                                           \
         const void *weights, size_t row_bytes, uint32_t rows, const void *x,                 \

@@ -78,15 +78,20 @@ struct MeasuredMatrix {
         _ table: UnsafePointer<sluice_kernels>, _ cached: UnsafeRawPointer, _ positions: Int,
         _ x: UnsafeRawPointer, _ y: UnsafeMutablePointer<Float>
     ) {
-        let (rows, query) = unsafe (
-            cached.assumingMemoryBound(to: UInt16.self), x.assumingMemoryBound(to: Float.self)
-        )
+        let cache = unsafe UnsafeRawPointer(table)
+            + MemoryLayout<sluice_kernels>.offset(of: \.cache)!
+        let f16 = unsafe cache.assumingMemoryBound(to: sluice_cache_kernels.self)
+            + Int(SLUICE_CACHE_F16)
+        let floats = unsafe x.assumingMemoryBound(to: Float.self)
         if kernel == .scores {
-            unsafe table.pointee.scores_f16(
-                query, rows, columns, UInt32(positions), UInt32(columns), 1, y)
+            unsafe f16.pointee.scores(
+                floats, columns, 1, cached, rowBytes, UInt32(positions), UInt32(columns), 1, y,
+                positions)
         } else {
-            unsafe table.pointee.mix_f16(
-                query, rows, columns, UInt32(positions), UInt32(columns), y)
+            unsafe y.update(repeating: 0, count: columns)
+            unsafe f16.pointee.mix(
+                floats, positions, 1, cached, rowBytes, UInt32(positions), UInt32(columns), y,
+                columns)
         }
     }
 

@@ -4,7 +4,9 @@ import Testing
 @Suite struct DispatchTests {
     @Test func tablesAreListedBestFirstAndEndInScalar() {
         #expect(Kernels.names.last == "scalar")
-        let order = ["avx512", "avx2-vnni", "avx2", "neon-dotprod", "neon", "scalar"]
+        let order = [
+            "avx512", "avx2-vnni", "avx2", "neon-i8mm", "neon-dotprod", "neon", "scalar",
+        ]
         let places = Kernels.names.compactMap { order.firstIndex(of: $0) }
         #expect(places.count == Kernels.names.count && places == places.sorted())
         #if arch(arm64)

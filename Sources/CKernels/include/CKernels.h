@@ -138,7 +138,7 @@ typedef struct sluice_cache_kernels {
 } sluice_cache_kernels;
 
 typedef struct sluice_kernels {
-    const char *name;  // "scalar", "avx2", "avx2-vnni", "avx512", "neon", "neon-dotprod"
+    const char *name;  // "scalar", "avx2", "avx2-vnni", "avx512", "neon", "neon-dotprod", "neon-i8mm"
 
     // Every format has a kernel in every table.
     sluice_gemm gemm[SLUICE_FORMAT_COUNT];
