@@ -4,15 +4,20 @@ internal import Glibc
 ///
 /// The vocabulary is never sorted as a whole: one pass finds the m likeliest tokens, with a heap of
 /// m and a comparison for blocks of logits that hold none of them. Top-k is that pass with m = k,
-/// greedy with m = 1. Where only the candidates themselves tell how many are kept, m grows until
-/// there are enough: 256 are, nearly always.
+/// greedy with m = 1. Where only the candidates themselves tell how many are kept, m is 256, which
+/// is nearly always enough; if it is not, all tokens become a heap, of which the next are popped as
+/// they are wanted.
+///
+/// With 152,000 logits on one core of a Zen 5, greedy takes 9 us, and top-k of 40 takes 34.
 public struct Sampler: ~Copyable {
     private let settings: SamplerSettings
     private var random: RandomSource
     private let vocabularyCount: Int
-    /// The likeliest tokens, the likeliest first; as many as `rankedCount`.
+    /// The likeliest tokens, the likeliest first, as many as `rankedCount`; or, where
+    /// `isHeapOfAll`, those in reverse at the end and a heap of all others before them.
     private var ranked: [Candidate]
     private var rankedCount = 0
+    private var isHeapOfAll = false
     /// The logits under the penalties; empty without.
     private var penalised: [Float]
     /// The last `penaltyWindow` tokens, as a ring, and how often each token is in it.
@@ -101,15 +106,15 @@ public struct Sampler: ~Copyable {
             }
         } else {
             count = unsafe settings.topK == 0 ? keep(logits) : keepOfTopK()
-            for rank in 0..<count { total += share(ranked[rank].logit) }
+            for place in 0..<count { total += share(candidate(place).logit) }
         }
         var point = random.unit() * total
         for place in 0..<count {
             if place == rankedCount { unsafe rankMore(of: logits) }
-            point -= share(ranked[place].logit)
-            if point < 0 { return ranked[place].id }
+            point -= share(candidate(place).logit)
+            if point < 0 { return candidate(place).id }
         }
-        return ranked[0].id
+        return candidate(0).id
     }
 
     private mutating func penalise() {
@@ -144,7 +149,7 @@ public struct Sampler: ~Copyable {
         var mass = 0.0
         for place in 0..<vocabularyCount {
             if place == rankedCount { unsafe rankMore(of: logits) }
-            let gap = Double(ranked[place].logit - largest)
+            let gap = Double(candidate(place).logit - largest)
             if place > 0 {
                 if settings.topP < 1, mass >= Double(settings.topP) * total { return place }
                 if gap < largestGap { return place }
@@ -177,70 +182,107 @@ public struct Sampler: ~Copyable {
 
     // MARK: Ranking
 
-    /// Candidates ranked at first where the settings do not say how many there are, and by how much
-    /// they grow.
+    /// Candidates ranked at first where the settings do not say how many there are.
     private static let firstCandidates = 256
-    private static let growth = 16
     /// Logits compared at once with the least of the heap.
-    private static let block = 64
+    private static let block = 128
 
+    /// The likeliest token but `place`.
+    private func candidate(_ place: Int) -> Candidate {
+        isHeapOfAll ? ranked[vocabularyCount - 1 - place] : ranked[place]
+    }
+
+    /// Ranks one token more, of those that are left.
     private mutating func rankMore(of logits: UnsafeBufferPointer<Float>) {
-        unsafe rank(rankedCount * Self.growth, of: logits)
+        let all = vocabularyCount
+        let isNew = !isHeapOfAll
+        let wanted = rankedCount + 1
+        var popped = isNew ? 0 : rankedCount
+        unsafe ranked.withUnsafeMutableBufferPointer { heap in
+            if isNew { unsafe Self.fill(heap, all, from: logits) { $0.precedes($1) } }
+            while popped < wanted {
+                popped += 1
+                unsafe heap.swapAt(0, all - popped)
+                unsafe Self.sink(heap, 0, all - popped) { $0.precedes($1) }
+            }
+        }
+        rankedCount = wanted
+        isHeapOfAll = true
     }
 
     /// Fills `ranked` with the `count` likeliest tokens, or with all if they are fewer.
     private mutating func rank(_ count: Int, of logits: UnsafeBufferPointer<Float>) {
         let count = min(count, vocabularyCount)
         rankedCount = count
+        isHeapOfAll = false
         unsafe ranked.withUnsafeMutableBufferPointer { heap in
-            for id in 0..<count {
-                let logit = unsafe logits[id]
-                unsafe heap[id] = Candidate(
-                    logit: logit.isNaN ? -.infinity : logit, id: Int32(id))
-            }
             // The root is the one that the others precede, so it is the next to go.
-            for root in stride(from: count / 2 - 1, through: 0, by: -1) {
-                unsafe Self.sink(heap, root, count)
-            }
+            unsafe Self.fill(heap, count, from: logits) { $1.precedes($0) }
+            var least = unsafe heap[0].logit
             var first = count
             while first < logits.count {
                 let end = min(first + Self.block, logits.count)
                 // Whoever is only as likely as the root has a higher id, and stays outside.
-                if unsafe Self.holdsMore(logits, first..<end, than: heap[0].logit) {
-                    for id in first..<end where unsafe logits[id] > heap[0].logit {
-                        unsafe heap[0] = Candidate(logit: logits[id], id: Int32(id))
-                        unsafe Self.sink(heap, 0, count)
-                    }
+                defer { first = end }
+                if end == first + Self.block,
+                    unsafe !Self.holdsMore(logits.baseAddress! + first, than: least)
+                {
+                    continue
                 }
-                first = end
+                for id in first..<end where unsafe logits[id] > least {
+                    unsafe heap[0] = Candidate(logit: logits[id], id: Int32(id))
+                    unsafe Self.sink(heap, 0, count) { $1.precedes($0) }
+                    least = unsafe heap[0].logit
+                }
             }
             for last in stride(from: count - 1, to: 0, by: -1) {
                 unsafe heap.swapAt(0, last)
-                unsafe Self.sink(heap, 0, last)
+                unsafe Self.sink(heap, 0, last) { $1.precedes($0) }
             }
         }
     }
 
-    /// Whether any logit of a range is greater than `least`: without a branch per logit, so that the
-    /// compiler takes many at a time.
-    private static func holdsMore(
-        _ logits: UnsafeBufferPointer<Float>, _ range: Range<Int>, than least: Float
-    ) -> Bool {
-        var count: Int32 = 0
-        for id in range { unsafe count &+= logits[id] > least ? 1 : 0 }
-        return count > 0
+    /// Whether any logit of a block is greater than `least`. A fixed number of them, no branch for
+    /// each and a function of its own, so that the compiler takes many at a time: inlined it does
+    /// not, and greedy takes 80 us instead of 9.
+    @inline(never)
+    private static func holdsMore(_ logits: UnsafePointer<Float>, than least: Float) -> Bool {
+        var any: UInt32 = 0
+        for index in 0..<block {
+            let isGreater: UInt32 = unsafe logits[index] > least ? 1 : 0
+            any |= isGreater
+        }
+        return any > 0
     }
 
-    private static func sink(
-        _ heap: UnsafeMutableBufferPointer<Candidate>, _ start: Int, _ count: Int
+    /// Makes a heap of the first `count` tokens, with the one at its root that is above all others.
+    @inline(__always)
+    private static func fill(
+        _ heap: UnsafeMutableBufferPointer<Candidate>, _ count: Int,
+        from logits: UnsafeBufferPointer<Float>, _ isAbove: (Candidate, Candidate) -> Bool
     ) {
+        for id in 0..<count {
+            let logit = unsafe logits[id]
+            unsafe heap[id] = Candidate(logit: logit.isNaN ? -.infinity : logit, id: Int32(id))
+        }
+        for root in stride(from: count / 2 - 1, through: 0, by: -1) {
+            unsafe sink(heap, root, count, isAbove)
+        }
+    }
+
+    @inline(__always)
+    private static func sink(
+        _ heap: UnsafeMutableBufferPointer<Candidate>, _ start: Int, _ count: Int,
+        _ isAbove: (Candidate, Candidate) -> Bool
+    ) {
+        guard start < count else { return }
         let moved = unsafe heap[start]
         var root = start
         while true {
             var child = 2 * root + 1
             if child >= count { break }
-            if child + 1 < count, unsafe heap[child].precedes(heap[child + 1]) { child += 1 }
-            if unsafe !moved.precedes(heap[child]) { break }
+            if child + 1 < count, unsafe isAbove(heap[child + 1], heap[child]) { child += 1 }
+            if unsafe !isAbove(heap[child], moved) { break }
             unsafe heap[root] = heap[child]
             root = child
         }

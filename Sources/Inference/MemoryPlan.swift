@@ -13,12 +13,13 @@ internal import ModelFormats
 /// below the floor is refused; the expert cache never takes more than the budget leaves.
 ///
 /// A prompt's chunk reads each expert once, from memory or from disk, for all of its tokens, so
-/// long chunks are fast, and their scratch is what they cost: 140 KB per token with Qwen3-30B-A3B's
+/// long chunks are fast, and their scratch is what they cost: 125 KB per token with Qwen3-30B-A3B's
 /// shape, most of it the outputs of the experts, which are added in order of rank when all are
 /// there. Unless one is asked for, the chunk is the largest power of two from 32 to 1024, and no
 /// longer than the context, whose scratch takes at most a 32nd of the budget more than that of 32
-/// tokens, and leaves room for the expert cache that is asked for; with `auto`, for the experts
-/// that one token uses (or all, if they are fewer).
+/// tokens, and leaves room for the expert cache that is asked for; with `auto`, for the smallest
+/// one up to 128 tokens, and beyond for the experts that one token uses (or all, if they are
+/// fewer).
 public struct MemoryPlan: Sendable {
     /// The ceiling, and where it comes from.
     public private(set) var budgetBytes: Int
@@ -159,14 +160,15 @@ public struct MemoryPlan: Sendable {
         let least = fixed(askedChunk ?? MemoryPlan.chunks.lowerBound)
         var chosen = least
         if askedChunk == nil {
+            let askedCache = options.cache.bytes(for: needs)
             // One slot more of every size, because the largest cache that fits is found by trying.
-            let cacheBytes =
-                options.cache.bytes(for: needs)
-                ?? needs.activeSetBytes + needs.floorBytes / model.expertsPerToken
-            let cache = try plan(min(max(cacheBytes, cacheFloor), needs.fullBytes))
+            let once = needs.activeSetBytes + needs.floorBytes / model.expertsPerToken
             while chosen.chunk < min(context, MemoryPlan.chunks.upperBound) {
                 let longer = fixed(chosen.chunk * 2)
                 let growth = longer.scratch.byteCount - least.scratch.byteCount
+                let cacheBytes =
+                    askedCache ?? (longer.chunk > MemoryPlan.cheapChunk ? once : cacheFloor)
+                let cache = try plan(min(max(cacheBytes, cacheFloor), needs.fullBytes))
                 guard growth <= budgetBytes / MemoryPlan.chunkShare,
                     longer.byteCount + cache.totalBytes <= budgetBytes
                 else { break }
@@ -324,6 +326,9 @@ public struct MemoryPlan: Sendable {
     private static let programBytes = 24 << 20
     /// Chunks that are chosen without being asked for.
     private static let chunks = 32...1024
+    /// A chunk so long is worth more than the part of a cache below the active set that it takes:
+    /// the prompt reads every expert once for each.
+    private static let cheapChunk = 128
     /// A longer chunk than the shortest may take the budget divided by this.
     private static let chunkShare = 32
 

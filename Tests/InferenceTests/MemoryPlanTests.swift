@@ -152,14 +152,14 @@ import Testing
             let growth = found.scratchBytes - shortest.scratchBytes
             #expect(growth <= memory / 32)
             #expect(found.totalBytes <= memory)
-            if found.chunk > 32 {
+            if found.chunk > 128 {
                 #expect(found.streaming.multipleOfActiveSet >= 1 || found.streaming.holdsEverything)
             }
             // The next longer one would break the rule.
             guard found.chunk * 2 <= min(1024, context) else { continue }
             let longer = try plan(1 << 30) {
                 $0.chunk = found.chunk * 2
-                $0.cache = .multiple(1)
+                $0.cache = .multiple(found.chunk < 128 ? 0.01 : 1)
             }
             #expect(
                 longer.scratchBytes - shortest.scratchBytes > memory / 32
