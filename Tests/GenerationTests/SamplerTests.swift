@@ -3,6 +3,61 @@ import Testing
 
 @testable import Generation
 
+/// The chain as its definition reads: all tokens sorted, then cut, then drawn.
+private struct SortingSampler {
+    var settings: SamplerSettings
+    var random: RandomSource
+    var recent: [Int32] = []
+
+    init(_ settings: SamplerSettings) {
+        self.settings = settings
+        random = RandomSource(seed: settings.seed)
+    }
+
+    mutating func draw(_ original: [Float]) -> Int32 {
+        var logits = original.map { $0.isNaN ? -.infinity : $0 }
+        let window = recent.suffix(settings.penaltyWindow)
+        for id in Set(window) {
+            let logit = logits[Int(id)]
+            let repeated =
+                logit > 0 ? logit / settings.repetitionPenalty : logit * settings.repetitionPenalty
+            logits[Int(id)] =
+                repeated - settings.presencePenalty
+                - settings.frequencyPenalty * Float(window.count { $0 == id })
+        }
+        var kept = logits.indices.sorted {
+            logits[$0] > logits[$1] || (logits[$0] == logits[$1] && $0 < $1)
+        }
+        let largest = logits[kept[0]]
+        if settings.temperature == 0 { return Int32(kept[0]) }
+        if settings.topK > 0 { kept = Array(kept.prefix(settings.topK)) }
+        let masses = kept.map { exp(Double(logits[$0] - largest)) }
+        let total = masses.reduce(0, +)
+        var before = 0.0
+        var count = 0
+        while count < kept.count {
+            let gap = Double(logits[kept[count]] - largest)
+            if count > 0, settings.topP < 1 || settings.topK > 0,
+                before >= Double(settings.topP) * total
+            {
+                break
+            }
+            if count > 0, settings.minP > 0, gap < log(Double(settings.minP)) { break }
+            before += masses[count]
+            count += 1
+        }
+        let shares = kept[..<count].map {
+            exp(Double(logits[$0] - largest) / Double(settings.temperature))
+        }
+        var point = random.unit() * shares.reduce(0, +)
+        for (id, share) in zip(kept, shares) {
+            point -= share
+            if point < 0 { return Int32(id) }
+        }
+        return Int32(kept[0])
+    }
+}
+
 @Suite struct SamplerTests {
     private func settings(_ change: (inout SamplerSettings) -> Void) -> SamplerSettings {
         var settings = SamplerSettings()
@@ -134,6 +189,71 @@ import Testing
         sampler.accept(1)
         sampler.accept(2)
         #expect(draw(&sampler, [3, 2, 1]) == 0)
+    }
+
+    /// Ways of filling a vocabulary: smooth, with many ties, in the order that is worst for a heap,
+    /// and with what is no number.
+    private static let fillings: [@Sendable (Int, inout Noise) -> Float] = [
+        { _, random in random.normal() * 3 },
+        { _, random in (random.normal() * 2).rounded() / 2 },
+        { id, _ in Float(id) / 50 },
+        { _, _ in 1.5 },
+        { _, random in
+            switch random.next() % 8 {
+            case 0: .nan
+            case 1: -.infinity
+            default: random.normal()
+            }
+        },
+        { id, random in id % 97 == 41 ? .infinity : random.normal() },
+        { _, random in random.next() % 2 == 0 ? .nan : -.infinity },
+    ]
+
+    private struct Noise: RandomNumberGenerator {
+        var source: RandomSource
+
+        mutating func next() -> UInt64 { UInt64(source.unit() * 0x1p53) }
+
+        mutating func normal() -> Float {
+            Float((-2 * log(1 - source.unit())).squareRoot() * cos(2 * .pi * source.unit()))
+        }
+    }
+
+    /// 256 and 4096 are where more candidates are ranked, 64 is a block.
+    @Test(arguments: [1, 2, 63, 64, 65, 300, 5000])
+    func everySettingDrawsWhatSortingAllWouldDraw(vocabularyCount: Int) {
+        var chains: [SamplerSettings] = []
+        for temperature: Float in [0, 0.3, 1.7] {
+            for topK in [0, 1, 40, 1000] {
+                for (topP, minP): (Float, Float) in [(1, 0), (0.9, 0), (1, 0.02), (0.999, 0.001)] {
+                    chains.append(
+                        settings {
+                            $0.temperature = temperature
+                            $0.topK = topK
+                            $0.topP = topP
+                            $0.minP = minP
+                            $0.seed = UInt64(chains.count)
+                        })
+                    if chains.count % 3 == 0 {
+                        chains[chains.count - 1].repetitionPenalty = 1.3
+                        chains[chains.count - 1].frequencyPenalty = 0.5
+                        chains[chains.count - 1].penaltyWindow = 5
+                    }
+                }
+            }
+        }
+        for (chain, settings) in chains.enumerated() {
+            var random = Noise(source: RandomSource(seed: UInt64(chain + 100)))
+            var sampler = Sampler(settings: settings, vocabularyCount: vocabularyCount)
+            var reference = SortingSampler(settings)
+            for (number, filling) in Self.fillings.enumerated() {
+                let logits = (0..<vocabularyCount).map { filling($0, &random) }
+                let (found, expected) = (draw(&sampler, logits), reference.draw(logits))
+                #expect(found == expected, "chain \(chain), filling \(number): \(settings)")
+                sampler.accept(expected)
+                reference.recent.append(expected)
+            }
+        }
     }
 
     @Test func settingsOutOfRangeAreNamed() {
