@@ -1,11 +1,15 @@
 private import CHost
 
-// The way of a layer's experts: acquire, next, release.
+// The way of a layer's experts: acquire, next, release; or, where they are more than the cache
+// leases at once, acquire, next, release one, acquire more, next, ..., release.
 extension ExpertStreamer {
 
-    /// Experts of one layer that can be leased at the same time; a larger set must be cut into
-    /// waves.
+    /// Experts of one layer that can be leased at the same time. Of a larger set the first are
+    /// acquired, and the others as leases end: see `acquireMore`.
     public func leaseCapacity(layer: Int) -> Int { cache.leaseCapacity(layer: layer) }
+
+    /// Experts that can be added to the acquired set now.
+    public var leasesLeft: Int { leaseCapacity(layer: cache.layer) - leasedCount }
 
     /// Whether any plane of an expert is in memory, or being read.
     public func resident(layer: Int, expert: Int) -> Bool {
@@ -67,15 +71,39 @@ extension ExpertStreamer {
                 && count <= leaseCapacity(layer: layer),
             "\(count) experts of layer \(layer) cannot be leased at once")
         failure = nil
-        allowsBackground = false
         cache.enter(layer: layer)
         counters.prefetchDropped += UInt64(wishes.removeDue(cache.clock))
+        unsafe lease(experts: experts, planes: planes, count: count)
+    }
+
+    /// Adds experts of the same layer to the acquired set, when leases of others have ended: they
+    /// take the next indices, and what of them is missing is read behind what is being read. So the
+    /// disk has work while what has arrived is computed.
+    ///
+    /// - Parameters:
+    ///   - experts: as for `acquire`, and not in the set before.
+    ///   - planes: as for `acquire`.
+    ///   - count: at most `leasesLeft`.
+    public mutating func acquireMore(
+        experts: UnsafePointer<Int32>, planes: UnsafePointer<UInt8>?, count: Int
+    ) {
+        precondition(
+            count >= 0 && count <= leasesLeft && setCount + count <= layout.expertsPerLayer,
+            "\(count) more experts of layer \(cache.layer) cannot be leased")
+        unsafe lease(experts: experts, planes: planes, count: count)
+    }
+
+    private mutating func lease(
+        experts: UnsafePointer<Int32>, planes: UnsafePointer<UInt8>?, count: Int
+    ) {
+        let (layer, first) = (cache.layer, setCount)
+        allowsBackground = false
         // All are held first: no miss may evict an expert of the same set.
-        for index in 0..<count {
-            let expert = unsafe Int(experts[index])
+        for index in first..<(first + count) {
+            let expert = unsafe Int(experts[index - first])
             precondition(expert >= 0 && expert < layout.expertsPerLayer, "no expert \(expert)")
             var wanted = layout.planesPerExpert
-            if let planes = unsafe planes { wanted = unsafe Int(planes[index]) }
+            if let planes = unsafe planes { wanted = unsafe Int(planes[index - first]) }
             precondition(
                 wanted >= 1 && wanted <= layout.planesPerExpert, "no width of \(wanted) planes")
             let expertIndex = layer * layout.expertsPerLayer + expert
@@ -105,8 +133,9 @@ extension ExpertStreamer {
                 }
             }
         }
-        setCount = count
-        for plane in 0..<layout.planesPerExpert { readMissing(plane: plane, layer: layer) }
+        setCount += count
+        leasedCount += count
+        for plane in 0..<layout.planesPerExpert { readMissing(plane: plane, from: first) }
         allowsBackground = true
         if hasPiecesWaiting || hasBackgroundWork { move(wait: 0) }
     }
@@ -121,20 +150,20 @@ extension ExpertStreamer {
         return proved
     }
 
-    /// Gives the planes of one number that the set misses slots, and queues their reads; those that
-    /// are being read in the background become urgent.
-    private mutating func readMissing(plane: Int, layer: Int) {
+    /// Gives the planes of one number that the set misses, from index `first` on, slots, and queues
+    /// their reads; those that are being read in the background become urgent.
+    private mutating func readMissing(plane: Int, from first: Int) {
         var missing = 0
-        for index in 0..<setCount where isMissing(index: index, plane: plane) {
+        for index in first..<setCount where isMissing(index: index, plane: plane) {
             let slot = cache.slot(expertIndex: Int(setExperts[index]), plane: plane)
             if slot >= 0 { promote(slot: slot) } else { missing += 1 }
         }
         if missing == 0 { return }
-        let pool = cache.pool(layer: layer, plane: plane)
+        let pool = cache.pool(layer: cache.layer, plane: plane)
         while !cache.makeRoom(pool: pool, count: missing) {
             precondition(reclaim(), "more experts leased than the cache has slots")
         }
-        for index in 0..<setCount where isMissing(index: index, plane: plane) {
+        for index in first..<setCount where isMissing(index: index, plane: plane) {
             let planeIndex = Int(setExperts[index]) * layout.planesPerExpert + plane
             guard cache.slot(expertIndex: Int(setExperts[index]), plane: plane) < 0 else {
                 continue
@@ -165,6 +194,7 @@ extension ExpertStreamer {
             if readyHead < readyTail {
                 let index = Int(ready[readyHead])
                 readyHead += 1
+                setMissing[index] = Self.givenOut
                 counters.givenByWidth[planes(index: index)] += 1
                 return index
             }
@@ -175,6 +205,9 @@ extension ExpertStreamer {
         }
     }
 
+    /// Stands for the missing slots of an expert that `next` has given out.
+    private static var givenOut: Int32 { -1 }
+
     /// Experts of the acquired set that `next` has not given out.
     public var outstanding: Int { setCount - readyHead }
 
@@ -182,27 +215,31 @@ extension ExpertStreamer {
     ///
     /// - Parameter index: its index in the acquired set.
     public func planes(index: Int) -> Int {
-        precondition(index >= 0 && index < setCount, "no expert \(index) in the acquired set")
+        precondition(isLeased(index: index), "no expert \(index) in the acquired set")
         return cache.usablePlanes(expertIndex: Int(setExperts[index]))
     }
 
+    private func isLeased(index: Int) -> Bool {
+        index >= 0 && index < setCount && setExperts[index] >= 0
+    }
+
     /// Where a part of an expert that `next` has given out lies, of weights that are not cut into
-    /// planes. Valid until `release`; without alignment.
+    /// planes. Valid until its lease ends; without alignment.
     ///
     /// - Parameter index: its index in the acquired set.
     public func address(index: Int, part: Int) -> UnsafeRawPointer {
         unsafe address(index: index, plane: 0, part: part)
     }
 
-    /// Where a part of a plane lies, of an expert that `next` has given out. Valid until `release`;
-    /// without alignment.
+    /// Where a part of a plane lies, of an expert that `next` has given out. Valid until its lease
+    /// ends; without alignment.
     ///
     /// - Parameters:
     ///   - index: its index in the acquired set.
     ///   - plane: below `planes(index:)`, and not empty in this layer; where planes are not nested,
     ///     `planes(index:)` - 1.
     public func address(index: Int, plane: Int, part: Int) -> UnsafeRawPointer {
-        precondition(index >= 0 && index < setCount && part >= 0 && part < layout.partsPerExpert)
+        precondition(isLeased(index: index) && part >= 0 && part < layout.partsPerExpert)
         let slot = cache.slot(expertIndex: Int(setExperts[index]), plane: plane)
         precondition(
             slot >= 0 && cache.state(slot: slot) == .resident, "plane \(plane) is not in memory")
@@ -210,11 +247,36 @@ extension ExpertStreamer {
         return unsafe UnsafeRawPointer(arena.address(slot: slot) + place)
     }
 
+    /// Ends the lease of one expert that `next` has given out: it stays as the most recently used,
+    /// until somebody needs its slots.
+    ///
+    /// - Parameter index: its index in the acquired set; nothing may ask for it again.
+    public mutating func release(index: Int) {
+        precondition(
+            isLeased(index: index) && setMissing[index] == Self.givenOut,
+            "expert \(index) of the acquired set was not given out")
+        endLease(index: index)
+    }
+
+    private mutating func endLease(index: Int) {
+        let expertIndex = Int(setExperts[index])
+        cache.unhold(expertIndex: expertIndex)
+        setIndex[expertIndex] = -1
+        setExperts[index] = -1
+        leasedCount -= 1
+        if setMissing[index] <= 0 {
+            let fully = cache.usablePlanes(expertIndex: expertIndex) == layout.planesPerExpert
+            cache.ranking.used(expertIndex: expertIndex, fully: fully)
+        }
+    }
+
     /// Ends the leases of the acquired set.
     ///
     /// Waits for the set's reads in flight, and for no others. Planes whose reads failed, or were
     /// not sent yet, are forgotten; all others stay, the last of the set as the most recently used.
-    public mutating func release() {
+    ///
+    /// - Parameter lastFirst: the first of the set as the most recently used instead.
+    public mutating func release(lastFirst: Bool = false) {
         demand.removeAll()
         dropRetries()
         isReleasing = true
@@ -224,18 +286,14 @@ extension ExpertStreamer {
             flying = readsInFlightForSet()
         }
         isReleasing = false
-        for index in 0..<setCount {
-            let expertIndex = Int(setExperts[index])
+        for place in 0..<setCount {
+            let index = lastFirst ? setCount - 1 - place : place
+            if setExperts[index] < 0 { continue }
             for plane in 0..<layout.planesPerExpert {
-                let slot = cache.slot(expertIndex: expertIndex, plane: plane)
+                let slot = cache.slot(expertIndex: Int(setExperts[index]), plane: plane)
                 if isDemanded(slot: slot) { cache.discard(slot: slot) }
             }
-            cache.unhold(expertIndex: expertIndex)
-            setIndex[expertIndex] = -1
-            if setMissing[index] == 0 {
-                let fully = cache.usablePlanes(expertIndex: expertIndex) == layout.planesPerExpert
-                cache.ranking.used(expertIndex: expertIndex, fully: fully)
-            }
+            endLease(index: index)
         }
         setCount = 0
         readyHead = 0
@@ -250,7 +308,7 @@ extension ExpertStreamer {
 
     private func readsInFlightForSet() -> Int {
         var count = 0
-        for index in 0..<setCount {
+        for index in 0..<setCount where setExperts[index] >= 0 {
             for plane in 0..<layout.planesPerExpert {
                 let slot = cache.slot(expertIndex: Int(setExperts[index]), plane: plane)
                 if isDemanded(slot: slot) { count += Int(reads[slot].flying) }

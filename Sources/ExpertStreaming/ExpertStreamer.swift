@@ -56,8 +56,11 @@ public struct ExpertStreamer: ~Copyable {
     var reads: FlatArray<SlotRead>
 
     /// The acquired set, by index: experts, planes asked for, slots that are still being read for
-    /// it; and the indices in the order in which they are there.
+    /// it; and the indices in the order in which they are there. Who was released alone keeps its
+    /// index, with expert -1.
     var setCount = 0
+    /// Experts of the set that are leased still.
+    var leasedCount = 0
     var setExperts: FlatArray<Int32>
     var setPlanes: FlatArray<UInt8>
     var setMissing: FlatArray<Int32>
