@@ -1,51 +1,88 @@
 internal import ExpertStreaming
 
+// A layer's experts are computed in rounds. Each takes experts that are here by then, and between
+// two of them the leader sees to the disk:
+//
+//     acquire: those in memory, then the longest queues of tokens, as many as can be leased
+//     round:   gather, gate and up, activate, down      meanwhile the disk reads
+//     release the round's experts, acquire as many more
+//     round:   ...
 extension Engine {
-    /// Computes the chunk's experts of one layer: all misses are submitted first, experts already
-    /// here are computed while they arrive, then each group as it lands. Where the cache cannot
-    /// hold all of them at once, in waves.
+    /// Computes the chunk's experts of one layer. Their reads are under way before the first is
+    /// computed, and where the cache cannot lease all of them at once, each lease that ends lets
+    /// the next read begin.
     ///
     /// - Parameter looksAhead: guess the next layers' experts meanwhile.
     mutating func experts(_ layer: Int, looksAhead: Bool = false) throws(StreamingError) {
         let state = unsafe self.state
+        let isOneToken = unsafe state.pointee.tokens == 1
+        if !isOneToken { sortExperts(layer) }
         let distinctCount = unsafe state.pointee.distinctCount
-        var first = 0
-        while first < distinctCount {
-            let count = min(streamer.leaseCapacity(layer: layer), distinctCount - first)
-            let wave = unsafe state.pointee.distinct + first
-            unsafe streamer.acquire(
-                layer: layer, experts: wave, planes: state.pointee.distinctPlanes + first,
-                count: count)
-            if looksAhead, first == 0 { lookAhead(layer) }
-            var given = 0
-            while given < count {
-                unsafe state.pointee.readyCount = 0
-                while true {
-                    let index = unsafe streamer.next(wait: state.pointee.readyCount == 0)
-                    if index < 0 { break }
-                    let planes = streamer.planes(index: index)
-                    times.experts[planes] += 1
-                    selection.use(expert: unsafe Int(wave[index]), planes: planes)
-                    let matrices = unsafe state.pointee.addReady(
-                        expert: Int(wave[index]), planes: planes)
-                    for part in 0..<3 {
-                        for plane in unsafe matrices[part].usedPlanes {
-                            unsafe matrices[part].place(
-                                plane: plane,
-                                at: streamer.address(index: index, plane: plane, part: part))
-                        }
-                    }
-                }
-                let readyCount = unsafe state.pointee.readyCount
-                if readyCount == 0 { break }
-                given += readyCount
-                run(.gateUp)
-                run(.activate)
-                run(.down)
+        var leased = min(streamer.leaseCapacity(layer: layer), distinctCount)
+        unsafe streamer.acquire(
+            layer: layer, experts: state.pointee.distinct, planes: state.pointee.distinctPlanes,
+            count: leased)
+        if looksAhead { lookAhead(layer) }
+        var computed = 0
+        while computed < distinctCount {
+            beginRound(workLimit: isOneToken ? .max : plan.scratch.roundPairs)
+            let readyCount = unsafe state.pointee.readyCount
+            if readyCount == 0 { break }
+            if !isOneToken { run(.gather) }
+            run(.gateUp)
+            run(.activate)
+            run(.down)
+            computed += readyCount
+            if leased == distinctCount { continue }
+            for index in 0..<readyCount {
+                unsafe streamer.release(index: state.pointee.ready[index].setIndex)
             }
-            streamer.release()
-            if given < count, let failure = streamer.takeFailure() { throw failure }
-            first += count
+            let count = min(streamer.leasesLeft, distinctCount - leased)
+            unsafe streamer.acquireMore(
+                experts: state.pointee.distinct + leased,
+                planes: state.pointee.distinctPlanes + leased, count: count)
+            leased += count
+        }
+        // A chunk's longest queues are the last to be forgotten, a token's lowest ranks.
+        streamer.release(lastFirst: !isOneToken)
+        if computed < distinctCount, let failure = streamer.takeFailure() { throw failure }
+    }
+
+    /// Brings the experts that a chunk uses in a layer into the order in which they are leased:
+    /// those in memory first, because no read may take their slots; then those of most tokens, so
+    /// that the disk is done when little is left to compute.
+    private func sortExperts(_ layer: Int) {
+        let state = unsafe self.state
+        for place in unsafe 0..<state.pointee.distinctCount {
+            let expert = unsafe Int(state.pointee.distinct[place])
+            unsafe state.pointee.isHere[expert] =
+                streamer.residentPlanes(layer: layer, expert: expert)
+                >= Int(state.pointee.distinctPlanes[place])
+        }
+        unsafe state.pointee.sortDistinct()
+    }
+
+    /// Lists the experts of the next round: those that are here, up to `workLimit` pairs; where
+    /// none is, the first that arrives. None at all after a failure.
+    private mutating func beginRound(workLimit: Int) {
+        let state = unsafe self.state
+        unsafe state.pointee.beginRound()
+        while unsafe state.pointee.roundWork < workLimit {
+            let index = unsafe streamer.next(wait: state.pointee.readyCount == 0)
+            if index < 0 { break }
+            let expert = unsafe Int(state.pointee.distinct[index])
+            let planes = streamer.planes(index: index)
+            times.experts[planes] += 1
+            selection.use(expert: expert, planes: planes)
+            let matrices = unsafe state.pointee.addReady(
+                expert: expert, planes: planes, setIndex: index)
+            for part in 0..<3 {
+                for plane in unsafe matrices[part].usedPlanes {
+                    unsafe matrices[part].place(
+                        plane: plane,
+                        at: streamer.address(index: index, plane: plane, part: part))
+                }
+            }
         }
     }
 }

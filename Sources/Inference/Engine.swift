@@ -391,7 +391,8 @@ internal import Quantization
     }
 
     private func load(_ ids: ArraySlice<Int32>, from position: Int, sequence: Int) {
-        for (index, id) in ids.enumerated() {
+        for index in 0..<ids.count {
+            let id = ids[ids.startIndex + index]
             load(DecodeStep(sequence: sequence, id: id, position: position + index), at: index)
         }
     }
@@ -449,7 +450,6 @@ internal import Quantization
             run(.choose)
             settleChoice(decodes: decodes)
             unsafe state.pointee.groupByExpert()
-            if tokens > 1 { run(.gather) }
             let chosen = host_nanoseconds()
             try experts(layer, looksAhead: decodes)
             if decodes { try computeLate(layer) }

@@ -23,8 +23,9 @@ public struct EngineOptions: Sendable {
     /// ones are 1. Less than 1 keeps more experts coarse and fewer whole.
     public var planeShares: [Double] = []
     public var arithmetic = Arithmetic.int8
-    /// Most tokens computed together in prefill.
-    public var chunk = EngineOptions.defaultChunk
+    /// Most tokens computed together in prefill; nil takes as many as the budget has room for, by
+    /// `MemoryPlan`'s rule.
+    public var chunk: Int?
     /// Rows of logits computed together; 1 unless every position's logits are wanted.
     public var headRows = 1
     /// What to do when a chosen expert is not in memory; acts on decode steps.
@@ -49,8 +50,12 @@ public struct EngineOptions: Sendable {
     /// Kernels to use, as `InstructionSet.available` names them; nil takes the best.
     public var instructionSet: String?
 
+    /// Multiplications after which a round of a chunk's experts takes no further one: 1 to 4 ms on
+    /// two cores, in which a disk of 2 GB/s reads no more than the streamer keeps in flight.
+    /// Shorter rounds meet more often, longer ones leave the disk without work. Less in tests.
+    var roundMultiplications = 1 << 28
+
     public static let defaultContext = 4096
-    public static let defaultChunk = 128
 
     public init() {}
 }

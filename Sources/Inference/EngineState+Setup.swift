@@ -22,7 +22,8 @@ extension EngineState {
         func rows(_ rows: ScratchLayout.Rows) -> Activations {
             unsafe Activations(
                 floats: floats(rows.floats), a32: rows.a32.map { unsafe scratch + $0 },
-                a256: rows.a256.map { unsafe scratch + $0 }, length: rows.length,
+                a256: rows.a256.map { unsafe scratch + $0 }, hasFloats: rows.hasFloats,
+                length: rows.length,
                 a32Stride: rows.a32Stride, a256Stride: rows.a256Stride)
         }
         unsafe self.kernels = kernels
@@ -51,6 +52,8 @@ extension EngineState {
         unsafe firstPair = integers(layout.firstPair)
         unsafe distinct = integers(layout.distinct)
         unsafe distinctPlanes = bytes(layout.distinctPlanes)
+        unsafe isHere = (scratch + layout.isHere).bindMemory(
+            to: Bool.self, capacity: model.expertCount)
         unsafe ready = (scratch + layout.ready).bindMemory(
             to: ReadyExpert.self, capacity: model.expertCount)
         unsafe expertMatrices = (scratch + layout.expertMatrices).bindMemory(
@@ -175,13 +178,49 @@ extension EngineState {
         unsafe distinctCount += 1
     }
 
+    /// Sorts `distinct`: experts in memory first, then those of most pairs, then by number.
+    mutating func sortDistinct() {
+        for place in unsafe stride(from: 1, to: distinctCount, by: 1) {
+            let (expert, planes) = unsafe (distinct[place], distinctPlanes[place])
+            var left = place
+            while left > 0, unsafe precedes(Int(expert), Int(distinct[left - 1])) {
+                unsafe distinct[left] = distinct[left - 1]
+                unsafe distinctPlanes[left] = distinctPlanes[left - 1]
+                left -= 1
+            }
+            unsafe distinct[left] = expert
+            unsafe distinctPlanes[left] = planes
+        }
+    }
+
+    private func precedes(_ expert: Int, _ other: Int) -> Bool {
+        if unsafe isHere[expert] != isHere[other] { return unsafe isHere[expert] }
+        let pairs = unsafe firstPair[expert + 1] - firstPair[expert]
+        let others = unsafe firstPair[other + 1] - firstPair[other]
+        return pairs > others || (pairs == others && expert < other)
+    }
+
+    /// No expert is ready.
+    mutating func beginRound() {
+        unsafe readyCount = 0
+        unsafe roundRows = 0
+        unsafe roundWork = 0
+    }
+
     /// Lists a leased expert for the next round of expert stages, with `planes` of its planes.
     ///
+    /// - Parameter setIndex: its index in the streamer's acquired set.
     /// - Returns: its three matrices, to be placed.
-    mutating func addReady(expert: Int, planes: Int) -> UnsafeMutablePointer<ExpertMatrix> {
+    mutating func addReady(
+        expert: Int, planes: Int, setIndex: Int
+    ) -> UnsafeMutablePointer<ExpertMatrix> {
         let first = unsafe Int(firstPair[expert])
+        let pairs = unsafe Int(firstPair[expert + 1]) - first
         unsafe ready[readyCount] = ReadyExpert(
-            firstPair: first, pairCount: Int(firstPair[expert + 1]) - first)
+            firstPair: first, pairCount: pairs, firstRow: roundRows, setIndex: setIndex)
+        unsafe roundRows += pairs
+        // Up to 4 tokens an expert costs what bringing its weights from memory does.
+        unsafe roundWork += max(pairs, 4)
         let matrices = unsafe readyMatrices + readyCount * 3
         for part in 0..<3 {
             unsafe matrices[part] = expertMatrices[layer * 3 + part]

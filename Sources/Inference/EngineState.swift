@@ -5,7 +5,8 @@ internal import CKernels
 /// stage retains nothing.
 ///
 /// Shapes are (rows, columns), row-major; T is the tokens of the running chunk, P = T x k the pairs
-/// of a token and one of its experts, sorted by expert.
+/// of a token and one of its experts, sorted by expert, R those of the experts that are computed in
+/// one round.
 @unsafe struct EngineState {
     var kernels: Kernels
 
@@ -62,17 +63,22 @@ internal import CKernels
     var distinctCount = 0
     /// Planes wanted of `distinct`.
     var distinctPlanes: UnsafeMutablePointer<UInt8>
+    /// Whether an expert in use is in memory: (experts).
+    var isHere: UnsafeMutablePointer<Bool>
     var ready: UnsafeMutablePointer<ReadyExpert>
     var readyCount = 0
+    /// Pairs of the ready experts, and the same with an expert of few counted for more.
+    var roundRows = 0
+    var roundWork = 0
     /// Shapes and formats of every layer's experts, without addresses: (layers, 3)
     var expertMatrices: UnsafeMutablePointer<ExpertMatrix>
     /// Gate, up and down matrices of the ready experts: (ready, 3)
     var readyMatrices: UnsafeMutablePointer<ExpertMatrix>
 
     // Expert arithmetic
-    var gathered: Activations  // (P, embedding); unused for one token
-    var gateRows: UnsafeMutablePointer<Float>  // (P, expert width)
-    var expertHidden: Activations  // (P, expert width); up first, then silu(gate) * up
+    var gathered: Activations  // (R, embedding); unused for one token
+    var gateRows: UnsafeMutablePointer<Float>  // (R, expert width)
+    var expertHidden: Activations  // (R, expert width); up first, then silu(gate) * up
     var expertOutput: UnsafeMutablePointer<Float>  // (P, embedding)
 
     // Guesses and deferral
@@ -122,6 +128,10 @@ internal import CKernels
 struct ReadyExpert {
     var firstPair: Int
     var pairCount: Int
+    /// Row of the round's buffers where its pairs begin.
+    var firstRow: Int
+    /// Its index in the streamer's acquired set.
+    var setIndex: Int
 }
 
 extension EngineState {

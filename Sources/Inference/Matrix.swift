@@ -71,6 +71,8 @@ struct MatrixPath {
     /// Records `a32Stride` bytes apart; nil where no matrix asks for them.
     var a32: UnsafeMutableRawPointer?
     var a256: UnsafeMutableRawPointer?
+    /// Whether the floats have rows of their own, or only the other forms.
+    var hasFloats = true
     var length: Int
     var a32Stride: Int
     var a256Stride: Int

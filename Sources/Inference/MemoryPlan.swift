@@ -8,9 +8,18 @@ internal import ModelFormats
 ///   budget >= resident weights + key-value cache + scratch + prediction tables
 ///             + expert cache (slots and tables) + process
 /// ```
-/// The floor is the same sum with the smallest expert cache that works: the experts that are never
-/// evicted, and beside them those that a token uses in one layer. A budget below the floor is
-/// refused; the expert cache never takes more than the budget leaves.
+/// The floor is the same sum with the smallest chunk and the smallest expert cache that work: the
+/// experts that are never evicted, and beside them those that a token uses in one layer. A budget
+/// below the floor is refused; the expert cache never takes more than the budget leaves.
+///
+/// A prompt's chunk reads each expert once, from memory or from disk, for all of its tokens, so
+/// long chunks are fast, and their scratch is what they cost: 125 KB per token with Qwen3-30B-A3B's
+/// shape, most of it the outputs of the experts, which are added in order of rank when all are
+/// there. Unless one is asked for, the chunk is the largest power of two from 32 to 1024, and no
+/// longer than the context, whose scratch takes at most a 32nd of the budget more than that of 32
+/// tokens, and leaves room for the expert cache that is asked for; with `auto`, for the smallest
+/// one up to 128 tokens, and beyond for the experts that one token uses (or all, if they are
+/// fewer).
 public struct MemoryPlan: Sendable {
     /// The ceiling, and where it comes from.
     public private(set) var budgetBytes: Int
@@ -37,11 +46,14 @@ public struct MemoryPlan: Sendable {
     public var totalBytes: Int { fixedBytes + streaming.totalBytes }
     /// The smallest budget that works.
     public let floorBytes: Int
+    /// The smallest budget that an engine of this plan can be given by `resize`: its chunk stays.
+    public let resizeFloorBytes: Int
     /// The smallest expert cache that works, in bytes of slots.
     let cacheFloorBytes: Int
     private let fixedBytes: Int
     let cpus: [Int32]
-    let chunk: Int
+    /// Most tokens of a prompt that are computed together.
+    public let chunk: Int
     let headRows: Int
     let layout: ExpertLayout
     let scratch: ScratchLayout
@@ -62,10 +74,7 @@ public struct MemoryPlan: Sendable {
             "--ctx", options.context ?? min(model.contextLength, EngineOptions.defaultContext),
             1...model.contextLength)
         sequences = try MemoryPlan.checked("--sequences", options.sequences, 1...256)
-        // One step of every sequence is a chunk, too, and leaves a row of logits for each.
-        chunk = max(
-            sequences, min(try MemoryPlan.checked("--chunk", options.chunk, 1...4096), context))
-        headRows = max(sequences, min(options.headRows, chunk))
+        let askedChunk = try options.chunk.map { try MemoryPlan.checked("--chunk", $0, 1...4096) }
         if case .deferred = options.missPolicy, sequences > 1 {
             throw EngineError(
                 "--miss \(options.missPolicy) computes one sequence at a time, not \(sequences)")
@@ -97,14 +106,7 @@ public struct MemoryPlan: Sendable {
         }
         let layout = try ExpertLayout(model: model)
         self.layout = layout
-        scratch = ScratchLayout(
-            model: model, arithmetic: options.arithmetic, chunk: chunk,
-            headRows: headRows, context: context, workers: threads,
-            layersAhead: options.predictor.layersAhead,
-            sequenceCount: sequences)
-
         residentBytes = ResidentWeights.byteCount(of: model)
-        scratchBytes = scratch.byteCount
         let elementBytes = options.arithmetic == .f32 ? 4 : 2
         let positions = model.layerCount * model.keyValueHeadCount * model.headSize
         // Each factor is bounded by a tensor's shape; the product of them may still not fit.
@@ -115,13 +117,6 @@ public struct MemoryPlan: Sendable {
         }
         keyValueBytes = rows
         predictionBytes = options.predictor.byteCount
-        let held = residentBytes + keyValueBytes + scratchBytes + predictionBytes
-        processBytes =
-            MemoryPlan.programBytes + model.file.metadata.headerByteCount * 3 + model
-            .vocabularyCount * 48
-            + model.layerCount * model.expertCount * 128 + threads * 256 * 1024 + held / 512
-        fixedBytes = held + processBytes
-
         let limit = MemoryLimit.available()
         budgetBytes = options.memoryBytes ?? limit.bytes
         budgetSource = options.memoryBytes == nil ? limit.explanation : "--memory"
@@ -137,7 +132,54 @@ public struct MemoryPlan: Sendable {
             needs, holding: options.protectedExperts, expertsPerToken: model.expertsPerToken,
             plan: plan)
         cacheFloorBytes = cacheFloor
-        floorBytes = fixedBytes + smallest.totalBytes
+
+        // What an engine takes besides its cache, by chunk.
+        let parts = (context: context, sequences: sequences, threads: threads)
+        let lasting = residentBytes + keyValueBytes + predictionBytes
+        func fixed(_ chunk: Int) -> Fixed {
+            // One step of every sequence is a chunk, too, and leaves a row of logits for each.
+            let chunk = max(parts.sequences, min(chunk, parts.context))
+            let headRows = max(parts.sequences, min(options.headRows, chunk))
+            let scratch = ScratchLayout(
+                model: model, arithmetic: options.arithmetic, chunk: chunk, headRows: headRows,
+                context: parts.context, workers: parts.threads,
+                roundMultiplications: options.roundMultiplications,
+                layersAhead: options.predictor.layersAhead, sequenceCount: parts.sequences)
+            let held = lasting + scratch.byteCount
+            let process =
+                MemoryPlan.programBytes + model.file.metadata.headerByteCount * 3
+                + model.vocabularyCount * 48 + model.layerCount * model.expertCount * 128
+                + parts.threads * 256 * 1024 + held / 512
+            return Fixed(
+                chunk: chunk, headRows: headRows, scratch: scratch, processBytes: process,
+                byteCount: held + process)
+        }
+        let least = fixed(askedChunk ?? MemoryPlan.chunks.lowerBound)
+        var chosen = least
+        if askedChunk == nil {
+            let askedCache = options.cache.bytes(for: needs)
+            // One slot more of every size, because the largest cache that fits is found by trying.
+            let once = needs.activeSetBytes + needs.floorBytes / model.expertsPerToken
+            while chosen.chunk < min(context, MemoryPlan.chunks.upperBound) {
+                let longer = fixed(chosen.chunk * 2)
+                let growth = longer.scratch.byteCount - least.scratch.byteCount
+                let cacheBytes =
+                    askedCache ?? (longer.chunk > MemoryPlan.cheapChunk ? once : cacheFloor)
+                let cache = try plan(min(max(cacheBytes, cacheFloor), needs.fullBytes))
+                guard growth <= budgetBytes / MemoryPlan.chunkShare,
+                    longer.byteCount + cache.totalBytes <= budgetBytes
+                else { break }
+                chosen = longer
+            }
+        }
+        chunk = chosen.chunk
+        headRows = chosen.headRows
+        scratch = chosen.scratch
+        scratchBytes = chosen.scratch.byteCount
+        processBytes = chosen.processBytes
+        fixedBytes = chosen.byteCount
+        floorBytes = least.byteCount + smallest.totalBytes
+        resizeFloorBytes = chosen.byteCount + smallest.totalBytes
         guard budgetBytes >= floorBytes else {
             throw EngineError(
                 "\(model.name) needs at least \(ByteSize(bytes: floorBytes).enoughMegabytes) of memory with a context "
@@ -213,14 +255,23 @@ public struct MemoryPlan: Sendable {
         _ wanted: Int, within left: Int, floor: Int,
         plan: (Int) throws(StreamingError) -> StreamingPlan
     ) throws(StreamingError) -> StreamingPlan {
-        // The tables grow with the slots, so what is left for slots is found by trying.
-        var cacheBytes = max(floor, min(wanted, left))
-        var trial = try plan(cacheBytes)
-        while trial.totalBytes > left, cacheBytes > floor {
-            cacheBytes = max(floor, cacheBytes - (trial.totalBytes - left))
-            trial = try plan(cacheBytes)
+        // The tables grow with the slots, so what is left for slots is found by trying, to a slot.
+        var tooMany = max(floor, min(wanted, left))
+        let most = try plan(tooMany)
+        if most.totalBytes <= left { return most }
+        var fits = floor
+        var best = try plan(fits)
+        let slotBytes = best.classes.reduce(Int.max) { min($0, $1.slotBytes) }
+        while tooMany - fits > slotBytes {
+            let middle = (fits + tooMany) / 2
+            let trial = try plan(middle)
+            if trial.totalBytes <= left {
+                (fits, best) = (middle, trial)
+            } else {
+                tooMany = middle
+            }
         }
-        return trial
+        return best
     }
 
     /// This plan under another budget: everything but the expert cache stays. The cache is what was
@@ -229,11 +280,11 @@ public struct MemoryPlan: Sendable {
     /// - Throws: `EngineError` naming the shortfall if the floor does not fit.
     func resized(memoryBytes: Int) throws -> MemoryPlan {
         let memoryBytes = max(0, memoryBytes)
-        guard memoryBytes >= floorBytes else {
+        guard memoryBytes >= resizeFloorBytes else {
             throw EngineError(
                 "memory cannot be resized to \(ByteSize(bytes: memoryBytes)): with a context of "
-                    + "\(context) at least \(ByteSize(bytes: floorBytes).enoughMegabytes) are needed, "
-                    + "\(ByteSize(bytes: floorBytes - memoryBytes)) more; the budget stays at "
+                    + "\(context) at least \(ByteSize(bytes: resizeFloorBytes).enoughMegabytes) are needed, "
+                    + "\(ByteSize(bytes: resizeFloorBytes - memoryBytes)) more; the budget stays at "
                     + "\(ByteSize(bytes: budgetBytes))")
         }
         let needs = streaming.needs
@@ -270,6 +321,22 @@ public struct MemoryPlan: Sendable {
     /// Code, libraries, allocator and language runtime: 13 to 19 MiB resident were measured on
     /// x86-64, of which a memory cgroup is charged for no more.
     private static let programBytes = 24 << 20
+    /// Chunks that are chosen without being asked for.
+    private static let chunks = 32...1024
+    /// A chunk so long is worth more than the part of a cache below the active set that it takes:
+    /// the prompt reads every expert once for each.
+    private static let cheapChunk = 128
+    /// A longer chunk than the shortest may take the budget divided by this.
+    private static let chunkShare = 32
+
+    /// What does not depend on the budget, for one length of chunk.
+    private struct Fixed {
+        var chunk: Int
+        var headRows: Int
+        var scratch: ScratchLayout
+        var processBytes: Int
+        var byteCount: Int
+    }
 
     private static func checked(
         _ name: String, _ value: Int, _ range: ClosedRange<Int>

@@ -9,6 +9,7 @@ struct ScratchLayout: Sendable {
         var floats = 0
         var a32: Int?
         var a256: Int?
+        var hasFloats = true
         var length = 0
 
         var a32Stride: Int { sluice_a32_bytes(length) }
@@ -21,7 +22,8 @@ struct ScratchLayout: Sendable {
         value = 0, projected = 0
     var routerLogits = 0, chosen = 0, gateWeights = 0, pairOfChoice = 0, tokenOfPair = 0,
         firstPair = 0
-    var widths = 0, expertPlanes = 0, distinctPlanes = 0, guessedLogits = 0, prefetched = 0
+    var widths = 0, expertPlanes = 0, distinctPlanes = 0, isHere = 0, guessedLogits = 0,
+        prefetched = 0
     var distinct = 0, ready = 0, expertMatrices = 0, readyMatrices = 0, gateRows = 0,
         expertOutput = 0, logits = 0, scores = 0,
         rowBuffers = 0
@@ -29,18 +31,25 @@ struct ScratchLayout: Sendable {
     var normed = Rows(), mixed = Rows(), gathered = Rows(), expertHidden = Rows()
     var lateInput = Rows()
     let rowBufferLength: Int
+    /// Pairs of a round of experts: it takes no further expert once it has so many.
+    let roundPairs: Int
 
     /// Buffers for chunks of `chunk` tokens, `headRows` rows of logits, `context` positions, and
     /// guesses of the experts of one token of each of `sequenceCount` sequences, `layersAhead`.
     init(
         model: ModelDescription, arithmetic: Arithmetic, chunk: Int, headRows: Int, context: Int,
-        workers: Int, layersAhead: Int = 0, sequenceCount: Int = 1
+        workers: Int, roundMultiplications: Int, layersAhead: Int = 0, sequenceCount: Int = 1
     ) {
         let embedding = model.embeddingLength
         let queryWidth = model.headCount * model.headSize
         let keyWidth = model.keyValueHeadCount * model.headSize
         // Twice one token's, because a layer may compute experts that the one before deferred.
         let pairs = max(chunk, 2) * model.expertsPerToken
+        roundPairs = max(
+            1, roundMultiplications / (3 * model.embeddingLength * model.expertWidth))
+        // The last expert of a round may be every token's.
+        let roundRows = max(
+            model.expertsPerToken, min(chunk * model.expertsPerToken, roundPairs - 1 + chunk))
         func kinds(_ formats: [BlockFormat]) -> Set<ActivationKind> {
             Set(formats.map { MatrixPath(format: $0, arithmetic: arithmetic).input })
         }
@@ -51,6 +60,7 @@ struct ScratchLayout: Sendable {
                     [layer.query, layer.key, layer.value, layer.router].map(\.format)
                         + layer.parts.prefix(2).flatMap(\.formats)
                 })
+        let gatheredKinds = kinds(model.layers.flatMap { $0.parts.prefix(2).flatMap(\.formats) })
         let mixedKinds = kinds(model.layers.map(\.attentionOutput.format))
         let hiddenKinds = kinds(model.layers.flatMap { $0.parts[2].formats })
         rowBufferLength = max(embedding, queryWidth, model.expertWidth)
@@ -76,12 +86,15 @@ struct ScratchLayout: Sendable {
         firstPair = take((model.expertCount + 1) * 4)
         distinct = take(model.expertCount * 4)
         distinctPlanes = take(model.expertCount)
+        isHere = take(model.expertCount)
         ready = take(model.expertCount * MemoryLayout<ReadyExpert>.stride)
         expertMatrices = unsafe take(model.layerCount * 3 * MemoryLayout<ExpertMatrix>.stride)
         readyMatrices = unsafe take(model.expertCount * 3 * MemoryLayout<ExpertMatrix>.stride)
-        gathered = rows(chunk == 1 ? 0 : pairs, embedding, normedKinds)
-        gateRows = take(pairs * model.expertWidth * 4)
-        expertHidden = rows(pairs, model.expertWidth, hiddenKinds)
+        gathered = rows(
+            chunk == 1 ? 0 : roundRows, embedding, gatheredKinds,
+            hasFloats: gatheredKinds.contains(.float))
+        gateRows = take(roundRows * model.expertWidth * 4)
+        expertHidden = rows(roundRows, model.expertWidth, hiddenKinds)
         expertOutput = take(pairs * embedding * 4)
         guessedLogits = take(layersAhead * sequenceCount * model.expertCount * 4)
         prefetched = take(model.expertCount * 4)
@@ -100,9 +113,11 @@ struct ScratchLayout: Sendable {
         return offset
     }
 
-    private mutating func rows(_ count: Int, _ length: Int, _ kinds: Set<ActivationKind>) -> Rows {
-        var rows = Rows(length: length)
-        rows.floats = take(count * length * 4)
+    private mutating func rows(
+        _ count: Int, _ length: Int, _ kinds: Set<ActivationKind>, hasFloats: Bool = true
+    ) -> Rows {
+        var rows = Rows(hasFloats: hasFloats, length: length)
+        if hasFloats { rows.floats = take(count * length * 4) }
         if kinds.contains(.a32) { rows.a32 = take(count * sluice_a32_bytes(length)) }
         if kinds.contains(.a256) { rows.a256 = take(count * sluice_a256_bytes(length)) }
         return rows

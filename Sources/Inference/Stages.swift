@@ -59,9 +59,7 @@ enum Stage: UInt32 {
         case .router: unsafe state.pointee.router(worker, workers)
         case .choose: unsafe state.pointee.choose(tokens: share(state.pointee.tokens))
         case .guess: unsafe state.pointee.guess(worker, workers)
-        case .gather:
-            unsafe state.pointee.gather(
-                pairs: share(Int(state.pointee.firstPair[state.pointee.expertCount])))
+        case .gather: unsafe state.pointee.gather(worker, workers)
         case .gateUp: unsafe state.pointee.gateUp(worker, workers)
         case .activate: unsafe state.pointee.activate(worker, workers)
         case .down: unsafe state.pointee.down(worker, workers)
@@ -173,11 +171,15 @@ extension EngineState {
         }
     }
 
-    /// Copies each pair's input beside the others of its expert.
-    func gather(pairs: Range<Int>) {
-        for pair in pairs {
-            let token = unsafe Int(tokenOfPair[pair])
-            unsafe copyRow(from: normed, token, to: gathered, pair)
+    /// Copies the input of each pair of the ready experts beside the others of its expert.
+    func gather(_ worker: Int, _ workers: Int) {
+        for index in unsafe 0..<readyCount {
+            let expert = unsafe ready[index]
+            for row in expert.firstRow..<(expert.firstRow + expert.pairCount)
+            where row % workers == worker {
+                let token = unsafe Int(tokenOfPair[expert.firstPair + row - expert.firstRow])
+                unsafe copyRow(from: normed, token, to: gathered, row)
+            }
         }
     }
 
@@ -187,8 +189,8 @@ extension EngineState {
         for index in unsafe 0..<readyCount {
             let expert = unsafe ready[index]
             let input = unsafe tokens == 1 ? normed : gathered
-            let inputRow = unsafe tokens == 1 ? 0 : expert.firstPair
-            let place = unsafe expert.firstPair * expertWidth
+            let inputRow = unsafe tokens == 1 ? 0 : expert.firstRow
+            let place = unsafe expert.firstRow * expertWidth
             unsafe multiplyExpert(
                 readyMatrices + index * 3, rows, input, inputRow, expert.pairCount,
                 gateRows + place, worker)
@@ -202,13 +204,13 @@ extension EngineState {
     func activate(_ worker: Int, _ workers: Int) {
         for index in unsafe 0..<readyCount {
             let expert = unsafe ready[index]
-            // Pairs are dealt round, because in decode every expert has just one.
-            for pair in expert.firstPair..<(expert.firstPair + expert.pairCount)
-            where pair % workers == worker {
-                let up = unsafe expertHidden.floats + pair * expertWidth
+            // Rows are dealt round, because in decode every expert has just one.
+            for row in expert.firstRow..<(expert.firstRow + expert.pairCount)
+            where row % workers == worker {
+                let up = unsafe expertHidden.floats + row * expertWidth
                 unsafe kernels.table.pointee.swiglu(
-                    gateRows + pair * expertWidth, up, UInt32(expertWidth), up)
-                unsafe expertHidden.quantise(pair, kernels.table)
+                    gateRows + row * expertWidth, up, UInt32(expertWidth), up)
+                unsafe expertHidden.quantise(row, kernels.table)
             }
         }
     }
@@ -219,7 +221,7 @@ extension EngineState {
         for index in unsafe 0..<readyCount {
             let expert = unsafe ready[index]
             unsafe multiplyExpert(
-                readyMatrices + index * 3 + 2, rows, expertHidden, expert.firstPair,
+                readyMatrices + index * 3 + 2, rows, expertHidden, expert.firstRow,
                 expert.pairCount,
                 expertOutput + expert.firstPair * embeddingLength, worker)
         }
@@ -312,6 +314,7 @@ extension EngineState {
     ) {
         switch kind {
         case .float:
+            guard unsafe target.hasFloats else { return }
             unsafe (target.floats + targetRow * target.length).update(
                 from: source.floats + row * source.length, count: source.length)
         case .a32:

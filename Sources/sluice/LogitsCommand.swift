@@ -5,7 +5,10 @@ struct LogitsCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "logits",
         abstract: "Writes the logits after every token of a sequence, as a NumPy file.",
-        discussion: "The file holds float32 (tokens, vocabulary); row t is what follows token t.")
+        discussion: """
+            The file holds float32 (tokens, vocabulary); row t is what follows token t. With --chunk 1 tokens \
+            are decoded one by one, where --miss and --predict act.
+            """)
 
     @OptionGroup var model: ModelArgument
     @OptionGroup var engine: EngineArguments
@@ -16,10 +19,6 @@ struct LogitsCommand: ParsableCommand {
     @Option(name: .shortAndLong, help: ArgumentHelp("The file to write.", valueName: "file.npy"))
     var output: String
 
-    @Option(
-        help: "Tokens computed together; 1 decodes token by token, where --miss and --predict act.")
-    var chunk: Int = EngineOptions.defaultChunk
-
     @Option(help: ArgumentHelp("Write all figures of the run as JSON.", valueName: "file"))
     var stats: String?
 
@@ -29,8 +28,7 @@ struct LogitsCommand: ParsableCommand {
             let ids = try TokenIDs.parse([ids], vocabularyCount: description.vocabularyCount)
             guard !ids.isEmpty else { throw InputError("--ids names no token") }
             var options = try engine.options(for: description)
-            options.chunk = chunk
-            options.headRows = max(1, min(8, chunk, ids.count))
+            options.headRows = min(8, ids.count)
             options.context = options.context ?? ids.count
             guard options.context! >= ids.count else {
                 throw InputError("\(ids.count) ids do not fit --ctx \(options.context!)")
@@ -39,7 +37,7 @@ struct LogitsCommand: ParsableCommand {
             var loaded = try Loading.engine(description, options, plan)
             let file = try NumPyFile(
                 path: output, rows: ids.count, columns: description.vocabularyCount)
-            if chunk == 1 {
+            if engine.chunk == 1 {
                 for (position, id) in ids.enumerated() {
                     try loaded.decode(id, at: position)
                     try unsafe file.append(loaded.logits)

@@ -38,6 +38,15 @@ struct EngineArguments: ParsableArguments {
             valueName: "tokens"))
     var ctx: Int?
 
+    @Option(
+        help: ArgumentHelp(
+            """
+            Tokens of a prompt computed together: more are faster and take more memory; default: what a 32nd \
+            of the memory has room for, 32 to 1024.
+            """,
+            valueName: "tokens"))
+    var chunk: Int?
+
     @Option(help: "Compute threads; default: every processor this process may use.")
     var threads: Int?
 
@@ -126,6 +135,7 @@ struct EngineArguments: ParsableArguments {
         options.memoryBytes = memory?.bytes
         options.cache = cache
         options.context = ctx
+        options.chunk = chunk
         options.threads = threads
         options.io = io.mode
         options.arithmetic = math

@@ -44,6 +44,8 @@ struct PlanFigures: Encodable {
     var holdsEverything: Bool
     var context: Int
     var threads: Int
+    /// Most tokens of a prompt that are computed together.
+    var chunk: Int
 
     init(_ plan: MemoryPlan) {
         budgetBytes = plan.budgetBytes
@@ -63,6 +65,7 @@ struct PlanFigures: Encodable {
         holdsEverything = plan.streaming.holdsEverything
         context = plan.context
         threads = plan.threads
+        chunk = plan.chunk
     }
 
     var table: String {
@@ -70,7 +73,7 @@ struct PlanFigures: Encodable {
         return TextTable.twoColumns([
             ("resident weights", size(residentBytes)),
             ("key-value cache", "\(size(keyValueBytes)) for \(context) positions"),
-            ("scratch", "\(size(scratchBytes)) for \(threads) threads"),
+            ("scratch", "\(size(scratchBytes)) for \(threads) threads and \(chunk) tokens at once"),
             (
                 "expert cache",
                 "\(size(cacheBytes)) in \(cacheSlots) slots: "

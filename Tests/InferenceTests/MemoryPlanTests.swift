@@ -125,6 +125,79 @@ import Testing
         #expect(abs(classic.streaming.multipleOfActiveSet - 2) < 0.01)
     }
 
+    /// The chunks of 32 to 1024 tokens that a budget allows, by the rule in words: a 32nd of it for
+    /// more than the shortest, and no cache below one token's experts for its sake.
+    @Test func theChunkFollowsTheBudget() throws {
+        let name = "qwen3moe-f32"
+        let contextLength = try Fixture.model(name).contextLength
+        let context = min(contextLength, 4096)
+        func plan(_ memory: Int, _ change: (inout EngineOptions) -> Void = { _ in }) throws
+            -> MemoryPlan
+        {
+            try self.plan(name) {
+                $0.context = context
+                $0.memoryBytes = memory
+                change(&$0)
+            }
+        }
+        let shortest = try plan(1 << 30) { $0.chunk = 32 }
+        #expect(shortest.chunk == 32)
+        let slotBytes = shortest.streaming.classes.reduce(0) { $0 + $1.slotBytes }
+        var chunks: Set<Int> = []
+        for memory in stride(from: shortest.floorBytes, to: 40 << 20, by: 100_003) {
+            let found = try plan(memory)
+            chunks.insert(found.chunk)
+            #expect(found.chunk.nonzeroBitCount == 1 && (32...1024).contains(found.chunk))
+            #expect(found.chunk <= context)
+            let growth = found.scratchBytes - shortest.scratchBytes
+            #expect(growth <= memory / 32)
+            #expect(found.totalBytes <= memory)
+            if found.chunk > 128 {
+                #expect(found.streaming.multipleOfActiveSet >= 1 || found.streaming.holdsEverything)
+            }
+            // The next longer one would break the rule.
+            guard found.chunk * 2 <= min(1024, context) else { continue }
+            let longer = try plan(1 << 30) {
+                $0.chunk = found.chunk * 2
+                $0.cache = .multiple(found.chunk < 128 ? 0.01 : 1)
+            }
+            #expect(
+                longer.scratchBytes - shortest.scratchBytes > memory / 32
+                    || longer.totalBytes + 2 * slotBytes > memory, "\(memory)")
+        }
+        #expect(chunks.count > 2, "\(chunks)")
+    }
+
+    @Test func aLongChunkNeverTakesTheRoomOfACacheThatWasAskedFor() throws {
+        let asked = try plan {
+            $0.memoryBytes = 512 << 20
+            $0.cache = .percent(100)
+            $0.chunk = 32
+        }
+        for extra in stride(from: 0, to: 8 << 20, by: 250_000) {
+            let found = try plan {
+                $0.memoryBytes = asked.totalBytes + extra
+                $0.cache = .percent(100)
+            }
+            #expect(found.streaming.holdsEverything)
+        }
+    }
+
+    /// A chunk that was asked for is taken whatever it costs, as far as there are positions.
+    @Test func aChunkThatWasAskedForIsTaken() throws {
+        for (asked, taken) in [(1, 1), (7, 7), (64, 64), (100, 64)] {
+            let found = try plan {
+                $0.memoryBytes = 512 << 20
+                $0.chunk = asked
+            }
+            #expect(found.chunk == taken)
+            #expect(found.floorBytes == found.resizeFloorBytes)
+        }
+        let unasked = try plan { $0.memoryBytes = 512 << 20 }
+        #expect(unasked.chunk == 64)
+        #expect(unasked.floorBytes < unasked.resizeFloorBytes)
+    }
+
     @Test func absurdOptionsAreRefusedByName() {
         for (change, name): ((inout EngineOptions) -> Void, String) in [
             ({ $0.context = 0 }, "--ctx"), ({ $0.context = 1 << 40 }, "--ctx"),

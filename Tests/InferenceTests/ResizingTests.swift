@@ -22,7 +22,7 @@ import Testing
         let every = try Fixture.compute(name, ids)
         var engine = try Self.engine(name)
         let vocabulary = engine.vocabularyCount
-        let (full, floor) = (engine.plan.totalBytes, engine.plan.floorBytes)
+        let (full, floor) = (engine.plan.totalBytes, engine.plan.resizeFloorBytes)
         let floorCache = engine.plan.streaming.needs.floorBytes
         #expect(engine.cacheBytes > floorCache)
         try engine.prefill(Array(ids[..<8]), from: 0)
@@ -53,7 +53,7 @@ import Testing
         let ids = try Fixture.ids("qwen3moe-q8_0")
         try engine.prefill(Array(ids[..<4]), from: 0)
         let (budget, cache) = (engine.plan.budgetBytes, engine.cacheBytes)
-        let floor = engine.plan.floorBytes
+        let floor = engine.plan.resizeFloorBytes
         for bytes in [floor - 1, 0, -1, .min] {
             do {
                 try engine.resize(memoryBytes: bytes)
