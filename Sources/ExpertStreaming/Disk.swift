@@ -12,7 +12,9 @@ struct Disk: ~Copyable {
     enum Kind {
         case ring(OpaquePointer)
         case readers(OpaquePointer)
-        case simulated(SimulatedDisk)
+        /// Counted no references to, as the others are not, because every token asks which it is;
+        /// `simulated` keeps it.
+        case simulated(Unmanaged<SimulatedDisk>)
     }
 
     /// What a read came to: bytes, or a negative errno value.
@@ -22,6 +24,7 @@ struct Disk: ~Copyable {
     }
 
     private let kind: Kind
+    private let simulated: SimulatedDisk?
     private let files: OpenFiles
     /// Reads that may be in flight at once.
     let depth: Int
@@ -42,6 +45,12 @@ struct Disk: ~Copyable {
     /// - Parameter throughCache: the files are open without O_DIRECT.
     init(kind: Kind, files: consuming OpenFiles, depth: Int, throughCache: Bool) {
         unsafe self.kind = kind
+        simulated =
+            if case .simulated(let disk) = unsafe kind {
+                unsafe disk.takeUnretainedValue()
+            } else {
+                nil
+            }
         self.files = files
         self.depth = depth
         windowBytes = throughCache ? Self.cachedWindowBytes : Self.directWindowBytes
@@ -131,7 +140,7 @@ struct Disk: ~Copyable {
                 readers, files.descriptors[Int(piece.fileIndex)], piece.address, piece.length,
                 piece.offset, UInt64(tag))
         case .simulated(let disk):
-            disk.push(piece, tag: UInt64(tag))
+            unsafe SimulatedDisk.push(disk, piece, tag: UInt64(tag))
         }
     }
 
@@ -146,7 +155,7 @@ struct Disk: ~Copyable {
         case .readers(let readers):
             unsafe host_readers_submit(readers)
         case .simulated(let disk):
-            disk.submit()
+            unsafe SimulatedDisk.submit(disk)
         }
         return collect(wait: wait)
     }
@@ -161,13 +170,7 @@ struct Disk: ~Copyable {
                 host_readers_reap(
                     readers, wait > 0 ? 1 : 0, readerCompletions.address, UInt32(Self.batch)))
         case .simulated(let disk):
-            var count = 0
-            let limit = wait > 0 ? min(wait, Self.batch) : disk.completesWhenPolled ? 1 : 0
-            while count < limit, let done = disk.complete() {
-                simulatedCompletions[count] = Completion(tag: done.tag, result: done.result)
-                count += 1
-            }
-            return count
+            return unsafe SimulatedDisk.collect(disk, wait: wait, into: &simulatedCompletions)
         }
     }
 

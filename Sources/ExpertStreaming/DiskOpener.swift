@@ -84,7 +84,7 @@ struct DiskOpener {
         simulated.setFiles(choice.files)
         return Opened(
             disk: unsafe Disk(
-                kind: .simulated(simulated), files: choice.files, depth: depth,
+                kind: .simulated(.passUnretained(simulated)), files: choice.files, depth: depth,
                 throughCache: false),
             mode: choice.mode, reason: "simulated", because: "")
     }

@@ -64,3 +64,34 @@ final class SimulatedDisk {
         return (tag, result)
     }
 }
+
+// What a `Disk` calls. Functions of their own, not inlined, so that counting references is their
+// business and none of a token that reads a real disk.
+extension SimulatedDisk {
+    @inline(never)
+    static func push(_ disk: Unmanaged<SimulatedDisk>, _ piece: ReadPiece, tag: UInt64) {
+        unsafe disk.takeUnretainedValue().push(piece, tag: tag)
+    }
+
+    @inline(never)
+    static func submit(_ disk: Unmanaged<SimulatedDisk>) {
+        unsafe disk.takeUnretainedValue().submit()
+    }
+
+    /// Collects up to a batch of completions, all that are waited for or what polling finds;
+    /// returns how many.
+    @inline(never)
+    static func collect(
+        _ disk: Unmanaged<SimulatedDisk>, wait: Int,
+        into completions: inout FlatArray<Disk.Completion>
+    ) -> Int {
+        let disk = unsafe disk.takeUnretainedValue()
+        var count = 0
+        let limit = wait > 0 ? min(wait, Disk.batch) : disk.completesWhenPolled ? 1 : 0
+        while count < limit, let done = disk.complete() {
+            completions[count] = Disk.Completion(tag: done.tag, result: done.result)
+            count += 1
+        }
+        return count
+    }
+}

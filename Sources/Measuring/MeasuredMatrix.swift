@@ -78,9 +78,11 @@ struct MeasuredMatrix {
         _ table: UnsafePointer<sluice_kernels>, _ cached: UnsafeRawPointer, _ positions: Int,
         _ x: UnsafeRawPointer, _ y: UnsafeMutablePointer<Float>
     ) {
-        let cache = unsafe UnsafeRawPointer(table)
+        let cache =
+            unsafe UnsafeRawPointer(table)
             + MemoryLayout<sluice_kernels>.offset(of: \.cache)!
-        let f16 = unsafe cache.assumingMemoryBound(to: sluice_cache_kernels.self)
+        let f16 =
+            unsafe cache.assumingMemoryBound(to: sluice_cache_kernels.self)
             + Int(SLUICE_CACHE_F16)
         let floats = unsafe x.assumingMemoryBound(to: Float.self)
         if kernel == .scores {
