@@ -1,14 +1,18 @@
-// The vectors of wide.h with AVX2: 8 rows to a vector. Without VNNI bytes multiply in pairs that have
-// 16 bits to add up in.
+// The vectors of wide.h with AVX2: 8 rows to a vector. Bytes multiply in pairs that have 16 bits to
+// add up in, or with AVX-VNNI (SLUICE_VNNI) four at a time.
 
 typedef __m256i wi;
 typedef __m256 wf;
 #define WIDE_LANES 8
 #define WIDE_GROUPS 2
 #define WIDE_TOKENS 3
-#define WIDE_FEWEST_TOKENS 4
+#define WIDE_FEWEST_TOKENS_OF_32 2
 #define WIDE_PIN(v) __asm__ volatile("" : "+x"(v))
-#define WIDE_DOTS SLUICE_VNNI
+#if SLUICE_VNNI
+#define WIDE_DOTS 1
+#else
+#define WIDE_DOTS 0
+#endif
 
 SLUICE_INLINE wi wi_load(const void *p) { return _mm256_load_si256((const __m256i *)p); }
 SLUICE_INLINE void wi_store(void *p, wi v) { _mm256_store_si256((__m256i *)p, v); }
@@ -27,18 +31,18 @@ SLUICE_INLINE wi wi_look_up(__m128i table, wi indices) {
     return _mm256_shuffle_epi8(both(table), indices);
 }
 
+#if SLUICE_VNNI
+SLUICE_INLINE wi wi_add_pairs(wi sum, wi a, wi b) { return _mm256_dpwssd_avx_epi32(sum, a, b); }
+SLUICE_INLINE wi wi_add_dots(wi sum, wi w, wi q) { return _mm256_dpbusd_avx_epi32(sum, w, q); }
+#else
 SLUICE_INLINE wi wi_add_pairs(wi sum, wi a, wi b) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
 }
-
-#if SLUICE_VNNI
-SLUICE_INLINE wi wi_add_dots(wi sum, wi w, wi q) { return add_dots(sum, w, q); }
-#endif
-
 SLUICE_INLINE wi wi_sub_bytes(wi a, wi b) { return _mm256_sub_epi8(a, b); }
 SLUICE_INLINE wi wi_add_words(wi a, wi b) { return _mm256_add_epi16(a, b); }
 SLUICE_INLINE wi wi_unsigned_pairs(wi w, wi q) { return _mm256_maddubs_epi16(w, q); }
 SLUICE_INLINE wi wi_signed_pairs(wi w, wi q) { return signed_pairs(w, q); }
+#endif
 
 SLUICE_INLINE wf wf_load(const float *p) { return _mm256_load_ps(p); }
 SLUICE_INLINE void wf_store(float *p, wf v) { _mm256_store_ps(p, v); }

@@ -6,7 +6,7 @@ typedef __m512 wf;
 #define WIDE_LANES 16
 #define WIDE_GROUPS 2
 #define WIDE_TOKENS 6
-#define WIDE_FEWEST_TOKENS 4
+#define WIDE_FEWEST_TOKENS_OF_32 4
 #define WIDE_PIN(v) __asm__ volatile("" : "+v"(v))
 #define WIDE_DOTS 1
 

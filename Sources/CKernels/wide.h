@@ -11,13 +11,15 @@
 // An unpacked block serves up to `wide_most_tokens` tokens while it is in the first cache. The
 // floating-point accumulators are on the stack, by token and row, and are added to in the order
 // that CKernels.h defines. A panel that would go beyond the last row starts earlier instead, and
-// computes some rows twice, to the same bits.
+// computes some rows twice, to the same bits. All of it takes about 100 KB of stack.
 //
 // An instruction set defines, and then includes this file:
 //
 //     wi, wf              WIDE_LANES 32-bit integers, and as many floats
 //     WIDE_GROUPS         vectors of rows in a panel
 //     WIDE_TOKENS         tokens whose sums fit the registers together with them
+//     WIDE_FEWEST_TOKENS_OF_32    from which on panels are faster than tiles for blocks of 32; for
+//                         super-blocks that is 2
 //     WIDE_DOTS           1 if four products of unsigned by signed bytes add into 32 bits at once
 //                         (wi_add_dots); 0 if they add in pairs into 16 bits, saturating
 //                         (wi_unsigned_pairs, wi_signed_pairs, wi_add_words, wi_sub_bytes)
@@ -35,8 +37,9 @@
 
 enum {
     wide_rows = WIDE_GROUPS * WIDE_LANES,
-    wide_most_tokens = 48,
-    wide_most_sums = 8192,
+    wide_most_tokens = 48,  // of 24, 32 and 48 the fastest with every format
+    wide_most_sums = 8192,  // 32 KB
+    wide_units_ahead = 8,   // so that a panel's share of them stays within the second cache
 };
 
 #define WIDE_ALIGNED _Alignas(4 * WIDE_LANES)
@@ -85,7 +88,7 @@ SLUICE_INLINE wi wide_signed_byte(wi v, int i) {
     return wi_signed_right(wi_left(v, 24 - 8 * i), 24);
 }
 
-// A scale as `wide_add_scaled` takes it.
+// A scale as `wide_multiply` takes it.
 SLUICE_INLINE void wide_store_scale(int32_t *p, wi v) {
     wi_store(p, WIDE_DOTS ? v : wide_pairs(v, v));
 }
@@ -316,6 +319,9 @@ SLUICE_INLINE void wide_multiply(
     int run, int is_signed, const int32_t (*scale)[WIDE_LANES], int tokens,
     wi sum[WIDE_TOKENS][WIDE_GROUPS]) {
     wi part[WIDE_TOKENS][WIDE_GROUPS];
+    for (int t = 0; t < tokens; t++) {
+        for (int g = 0; g < WIDE_GROUPS; g++) part[t][g] = wi_set1(0);
+    }
     if (WIDE_DOTS) run = steps;
     for (int i = 0; i < steps; i++) {
         wi w[WIDE_GROUPS];
@@ -328,14 +334,13 @@ SLUICE_INLINE void wide_multiply(
                     sum[t][g] = wi_add_dots(sum[t][g], w[g], activations);
                     WIDE_PIN(sum[t][g]);
                 } else {
-                    part[t][g] =
-                        wi_add_dots(i == 0 ? wi_set1(0) : part[t][g], w[g], activations);
+                    part[t][g] = wi_add_dots(part[t][g], w[g], activations);
                     WIDE_PIN(part[t][g]);
                 }
 #else
                 wi products = is_signed ? wi_signed_pairs(w[g], activations)
                                         : wi_unsigned_pairs(w[g], activations);
-                part[t][g] = i % run == 0 ? products : wi_add_words(part[t][g], products);
+                part[t][g] = wi_add_words(part[t][g], products);
                 WIDE_PIN(part[t][g]);
 #endif
             }
@@ -351,6 +356,7 @@ SLUICE_INLINE void wide_multiply(
 #else
                 wi factor = scale == NULL ? wi_set1(0x00010001) : wi_load(scale[g]);
                 sum[t][g] = wi_add_pairs(sum[t][g], part[t][g], factor);
+                part[t][g] = wi_set1(0);
 #endif
             }
         }
@@ -424,7 +430,8 @@ SLUICE_INLINE int wide_eight_factor(int format, const wide_panel *panel) {
                                    : 0;
 }
 
-// Up to eight blocks of 32 against `tokens` tokens. sums[8t + b] is what the offset adds.
+// Up to eight blocks of 32 against `tokens` tokens. sums[t * sums_stride + b] is what
+// the offset adds.
 SLUICE_INLINE void wide_add_eight(
     int format, const wide_block *block, int shift, uint32_t blocks, const int8_t *q,
     const float *scale, size_t x_stride, const int32_t *sums, size_t sums_stride, int tokens,
@@ -490,18 +497,26 @@ SLUICE_INLINE void wide_store(
     }
 }
 
-// Asks the second cache for what the next panel has where this one has unit `unit`.
-SLUICE_INLINE void wide_prefetch(
-    const uint8_t *panel, size_t stride, uint32_t unit, size_t unit_bytes) {
-    uintptr_t next = (uintptr_t)panel + wide_rows * stride + unit * wide_rows * unit_bytes;
-    for (size_t i = 0; i < wide_rows * unit_bytes; i += 64) {
-        __builtin_prefetch((const void *)(next + i), 0, 2);
+// Reads `bytes` bytes of every row, a line at a time. A panel takes a few lines of every row in
+// turn, which no hardware's prefetcher recognises, and asking for them ahead fills the queue of
+// misses; reading the rows one after the other first took Q4_K in DRAM from 160 to 320 GOP/s (8
+// tokens).
+SLUICE_INLINE void wide_read_ahead(const uint8_t *rows, size_t stride, size_t bytes) {
+    for (uint32_t r = 0; r < wide_rows; r++) {
+        const volatile uint8_t *row = rows + r * stride;
+        for (size_t i = 0; i < bytes; i += 64) (void)row[i];
     }
 }
 
-SLUICE_INLINE void wide_prefetch_planes(const wide_panel *panel, uint32_t unit) {
+// Reads ahead what units `unit` up to `end` have of the panel's rows, of blocks or of scales.
+SLUICE_INLINE void wide_read_units_ahead(
+    const wide_panel *panel, uint32_t unit, uint32_t end, size_t unit_bytes) {
+    uint32_t units = end - unit < wide_units_ahead ? end - unit : wide_units_ahead;
+    if (unit % wide_units_ahead != 0) return;
+    wide_read_ahead(panel->row + unit * unit_bytes, panel->stride, units * unit_bytes);
     SLUICE_FOR_PLANES(panel->shape, 0, p, bits) {
-        wide_prefetch(panel->plane[p], panel->plane_stride[p], unit, 32 * bits);
+        const uint8_t *plane = panel->plane[p] + (size_t)unit * 32 * bits;
+        wide_read_ahead(plane, panel->plane_stride[p], units * 32 * bits);
     }
 }
 
@@ -523,7 +538,9 @@ typedef void (*wide_super_adder)(
 SLUICE_INLINE uint32_t wide_super(
     int format, wide_super_adder add, const wide_panel *first, uint32_t rows, const uint8_t *x,
     size_t x_stride, uint32_t tokens, uint32_t n, float *y, size_t y_stride) {
-    if (tokens < WIDE_FEWEST_TOKENS || rows < wide_rows) return 0;
+    // With two tokens tiles are as fast in the first cache, but half as fast in DRAM. Planes take
+    // longer to unpack.
+    if (tokens < (is_planar(format) ? 5 : 2) || rows < wide_rows) return 0;
     WIDE_ALIGNED float a[wide_most_tokens][WIDE_GROUPS][WIDE_LANES];
     wide_block block;
     uint32_t taken = wide_rows_of(rows), step = wide_tokens_at_once(tokens, wide_most_tokens);
@@ -538,8 +555,7 @@ SLUICE_INLINE uint32_t wide_super(
             wide_panel panel = wide_panel_at(first, start);
             memset(a, 0, count * sizeof a[0]);
             for (uint32_t b = 0; b < n / 256; b++) {
-                wide_prefetch(panel.row, panel.stride, b, super_bytes(format));
-                if (is_planar(format)) wide_prefetch_planes(&panel, b);
+                wide_read_units_ahead(&panel, b, n / 256, super_bytes(format));
                 wide_unpack_super(format, &panel, b, &block);
                 add(&block, has_offset, record.q + (size_t)b * 256, record.scale + b,
                     record.sum + (size_t)b * 16, x_stride, count, a);
@@ -561,7 +577,7 @@ SLUICE_INLINE uint32_t wide_eight(
     size_t x_stride, uint32_t tokens, uint32_t n, float *y, size_t y_stride) {
     uint32_t blocks = n / 32, most = wide_most_tokens;
     if (blocks > wide_most_sums / wide_most_tokens) most = wide_most_sums / blocks;
-    if (tokens < WIDE_FEWEST_TOKENS || most < WIDE_FEWEST_TOKENS || rows < wide_rows) return 0;
+    if (tokens < WIDE_FEWEST_TOKENS_OF_32 || most < 8 || rows < wide_rows) return 0;
     WIDE_ALIGNED float a[8][wide_most_tokens][WIDE_GROUPS][WIDE_LANES];
     wide_block block;
     int32_t sums[wide_most_sums];
@@ -588,8 +604,7 @@ SLUICE_INLINE uint32_t wide_eight(
                 uint32_t live = blocks - b < 8 ? blocks - b : 8;
                 const uint8_t *unit = panel.row + b * size;
                 size_t stride = panel.stride;
-                wide_prefetch(panel.row, stride, b / 8, 8 * size);
-                if (format == eight_planar) wide_prefetch_planes(&panel, b / 8);
+                wide_read_units_ahead(&panel, b / 8, blocks / 8, 8 * size);
                 if (live < 8) {
                     // The last blocks, padded to eight.
                     memset(rest, 0, wide_rows * 8 * size);

@@ -114,7 +114,7 @@ extension Engine {
         let state = unsafe self.state
         let tokens = unsafe state.pointee.tokens
         unsafe state.pointee.guessedLayers = reach
-        switch predictor {
+        switch predictorKind {
         case .none: return
         case .nextGate, .learned: run(.guess)
         case .recorded:
@@ -141,24 +141,32 @@ extension Engine {
     private mutating func score(_ layer: Int, _ ahead: Int, _ token: Int) {
         let state = unsafe self.state
         let experts = model.expertCount
-        switch predictor {
+        switch predictorKind {
         case .none: break
         case .nextGate:
             let row = unsafe ((ahead - 1) * state.pointee.tokens + token) * experts
             for expert in 0..<experts {
                 prediction.scores[expert] = unsafe state.pointee.guessedLogits[row + expert]
             }
-        case .learned(let gates):
+        case .learned:
+            guard let bias = unsafe state.pointee.learnedBias else { return }
             for expert in 0..<experts {
                 let logit = unsafe state.pointee.guessedLogits[token * experts + expert]
-                prediction.scores[expert] = logit + gates.bias[layer * experts + expert]
+                prediction.scores[expert] = unsafe logit + bias[layer * experts + expert]
             }
         case .recorded(let recall):
             guard let forced = unsafe state.pointee.forced else { return }
             unsafe prediction.score(
                 layer: layer + ahead, token: token, by: forced, recall: recall)
-        case .path(let paths): prediction.score(after: layer, token: token, by: paths)
+        case .path: scoreByPaths(after: layer, token)
         }
+    }
+
+    /// Apart from the above: it takes a reference to the table.
+    @inline(never)
+    private mutating func scoreByPaths(after layer: Int, _ token: Int) {
+        guard case .path(let paths) = predictor else { return }
+        prediction.score(after: layer, token: token, by: paths)
     }
 
     /// Lists a layer's guesses rank by rank, each expert once, in `state.prefetched`.

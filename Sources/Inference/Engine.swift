@@ -32,6 +32,7 @@ internal import Quantization
     var selection: ExpertSelection
     var prediction: ExpertPrediction
     let predictor: Predictor
+    let predictorKind: PredictorKind
     /// Most planes that an expert is computed with.
     let expertPlanes: Int
     /// Only where the prompt's use is to fill the cache.
@@ -102,6 +103,7 @@ internal import Quantization
                 weights: weights, scratch: scratch, keyValues: keyValues))
         if case .learned(let gates) = options.predictor {
             unsafe state.pointee.learnedGates = gates.matrices
+            unsafe state.pointee.learnedBias = UnsafePointer(gates.bias)
         }
         let pool: ThreadPool
         do {
@@ -143,6 +145,7 @@ internal import Quantization
             layerCount: model.layerCount, expertCount: model.expertCount,
             expertsPerToken: model.expertsPerToken, tokenCount: plan.sequences)
         predictor = options.predictor
+        predictorKind = PredictorKind(options.predictor)
         expertPlanes = min(
             options.expertPlanes ?? streamer.layout.planesPerExpert,
             streamer.layout.planesPerExpert)

@@ -115,6 +115,7 @@ extension EngineState {
         unsafe fillRotaryTables(model, weights)
         // Set by the engine where there are any.
         unsafe learnedGates = nil
+        unsafe learnedBias = nil
     }
 
     private func fillRotaryTables(_ model: ModelDescription, _ weights: borrowing ResidentWeights) {

@@ -94,6 +94,8 @@ internal import CKernels
     var guessedLayers = 0
     /// Maps to the next layer's router logits, by layer; nil to apply the routers themselves.
     var learnedGates: UnsafeMutablePointer<Matrix>?
+    /// What is added to them: (layers, experts).
+    var learnedBias: UnsafePointer<Float>?
     /// Experts to prefetch: (experts).
     var prefetched: UnsafeMutablePointer<Int32>
     /// Input of the layer before, for experts that are computed a layer late: (1, embedding).

@@ -11,12 +11,12 @@ internal import ModelFormats
     public let embeddingLength: Int
     /// (layers): the maps, (experts, embedding). Valid as long as this lives.
     let matrices: UnsafeMutablePointer<Matrix>
-    /// (layers, experts)
-    let bias: [Float]
+    /// (layers, experts); as long.
+    let bias: UnsafeMutablePointer<Float>
     private let mapBytes: Int
 
     /// Bytes of memory it holds.
-    public var byteCount: Int { mapBytes + bias.count * 4 }
+    public var byteCount: Int { mapBytes + layerCount * expertCount * 4 }
 
     /// - Parameters:
     ///   - weights: (layers, experts, embedding), row-major; layer l's rows give the logits of l +
@@ -40,7 +40,8 @@ internal import ModelFormats
         self.layerCount = layerCount
         self.expertCount = expertCount
         self.embeddingLength = embeddingLength
-        self.bias = bias.isEmpty ? [Float](repeating: 0, count: rows) : bias
+        unsafe self.bias = .allocate(capacity: rows)
+        for row in 0..<rows { unsafe self.bias[row] = bias.isEmpty ? 0 : bias[row] }
         mapBytes = elements * 2
         unsafe memory = AnonymousMemory.allocate(mapBytes)
         let halves = unsafe memory.bindMemory(to: UInt16.self, capacity: elements)
@@ -64,6 +65,7 @@ internal import ModelFormats
 
     deinit {
         unsafe matrices.deallocate()
+        unsafe bias.deallocate()
         unsafe AnonymousMemory.free(memory, mapBytes)
     }
 }

@@ -70,3 +70,21 @@ public enum Predictor: Sendable {
         }
     }
 }
+
+/// Which predictor an engine has, without its tables: asked in every layer, so nothing that counts
+/// references.
+enum PredictorKind {
+    case none, nextGate, path, learned
+    case recorded(recall: Double)
+
+    init(_ predictor: Predictor) {
+        self =
+            switch predictor {
+            case .none: .none
+            case .nextGate: .nextGate
+            case .path: .path
+            case .learned: .learned
+            case .recorded(let recall): .recorded(recall: recall)
+            }
+    }
+}

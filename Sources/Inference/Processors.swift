@@ -6,11 +6,11 @@ internal import CHost
 /// big.LITTLE boards, else the greatest clock rate), one thread for every core before the second
 /// of any (a core's memory requests are shared by its threads), and the processors of one NUMA node
 /// before those of another.
-struct Processors: Sendable, Equatable {
+public struct Processors: Sendable, Equatable {
     /// Best first.
-    let ordered: [Int32]
+    public let ordered: [Int32]
     /// How many are worth a thread by default: the big cores of one node, once each. At least 1.
-    let recommended: Int
+    public let recommended: Int
 
     /// - Parameters:
     ///   - allowed: In ascending order; none stands for processor 0.
@@ -50,8 +50,8 @@ struct Processors: Sendable, Equatable {
         }.map(\.cpu)
     }
 
-    /// Those of this process.
-    static func ofThisProcess() -> Processors {
+    /// Those that this process may run on.
+    public static func ofThisProcess() -> Processors {
         var cpus = [Int32](repeating: 0, count: 1024)
         let count = unsafe host_allowed_cpus(&cpus, 1024)
         return Processors(allowed: Array(cpus[..<min(1024, Int(count))]))

@@ -58,17 +58,14 @@ internal import ModelFormats
     private var regionBytes: Int { arenaBytes / threads / 4096 * 4096 }
 
     /// - Parameters:
-    ///   - threads: How many at most; they get processors in the order of `allowedProcessors`.
+    ///   - processors: One for each thread that measures.
     ///   - arenaBytes: Memory to sweep; nil takes 256 MiB for each thread.
     /// - Throws: `MeasuringError` where threads or memory are refused.
-    public init(threads: Int, arenaBytes: Int? = nil) throws(MeasuringError) {
-        let allowed = KernelBench.allowedProcessors()
-        guard threads > 0, threads <= allowed.count else {
-            throw MeasuringError(
-                "--threads \(threads): measuring ties each thread to a processor, and this process "
-                    + "may use \(allowed.count)")
+    public init(processors: [Int32], arenaBytes: Int? = nil) throws(MeasuringError) {
+        guard !processors.isEmpty else {
+            throw MeasuringError("measuring needs at least one thread")
         }
-        self.threads = threads
+        threads = processors.count
         let size = arenaBytes ?? threads * KernelBench.arenaBytesPerThread
         guard size / threads >= 1 << 20 else {
             throw MeasuringError(
@@ -84,7 +81,7 @@ internal import ModelFormats
         unsafe arena = memory
         self.arenaBytes = size
         do {
-            pool = try MeasuringThreads(cpus: Array(allowed[..<threads]))
+            pool = try MeasuringThreads(cpus: processors)
         } catch {
             unsafe host_unmap_memory(memory, size)
             throw error
@@ -101,13 +98,6 @@ internal import ModelFormats
         unsafe host_unmap_memory(arena, arenaBytes)
         unsafe results.deallocate()
         unsafe cursors.deallocate()
-    }
-
-    /// Processors this process may use, in order.
-    public static func allowedProcessors() -> [Int32] {
-        var cpus = [Int32](repeating: 0, count: 1024)
-        let count = unsafe host_allowed_cpus(&cpus, 1024)
-        return count == 0 ? [0] : Array(cpus[..<min(1024, Int(count))])
     }
 
     /// Bytes per second that so many threads read together, in one pass of some `milliseconds`.

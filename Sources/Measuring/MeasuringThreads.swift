@@ -97,8 +97,8 @@ private final class Follower {
                 UnsafeRawPointer(left).assumingMemoryBound(to: UInt32.self), now)
         }
         self.share = nil
-        let begin = unsafe (0..<count).map { unsafe moments[16 * $0] }.min()!
-        let end = unsafe (0..<count).map { unsafe moments[16 * $0 + 1] }.max()!
+        let begin = (0..<count).map { unsafe moments[16 * $0] }.min()!
+        let end = (0..<count).map { unsafe moments[16 * $0 + 1] }.max()!
         return Double(max(1, end - begin)) / 1e9
     }
 

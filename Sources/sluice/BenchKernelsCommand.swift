@@ -69,7 +69,7 @@ struct BenchKernelsCommand: ParsableCommand {
             let sets = try chosenInstructionSets()
             let places = try chosenPlaces()
             let bench = try KernelBench(
-                threads: threads ?? KernelBench.allowedProcessors().count, arenaBytes: arena?.bytes)
+                processors: MeasuringProcessors.chosen(threads), arenaBytes: arena?.bytes)
             var report = KernelReport(bench, rounds: rounds)
             var rows: [KernelRow] = []
             for kernel in kernels {

@@ -17,9 +17,6 @@ struct WholeTokenArguments: ParsableArguments {
             valueName: "name"))
     var isa: String?
 
-    @Option(help: ArgumentHelp("Most tokens of a prompt computed together.", valueName: "tokens"))
-    var chunk: Int = EngineOptions.defaultChunk
-
     @Flag(inversion: .prefixedNo, help: "Fill the expert cache before anything is measured.")
     var preload = true
 
@@ -44,11 +41,11 @@ struct MeasuredEngine: ~Copyable {
         let description = try ModelLocation.open(arguments.model.model)
         var options = try arguments.engine.options(for: description)
         if let isa = arguments.isa { options.instructionSet = isa }
-        options.chunk = arguments.chunk
         options.context = options.context ?? min(description.contextLength, max(positions, 1))
-        let threads = options.threads ?? KernelBench.allowedProcessors().count
+        let processors = try MeasuringProcessors.chosen(options.threads)
         let bench = try KernelBench(
-            threads: threads, arenaBytes: threads * MeasuredEngine.arenaBytesPerThread)
+            processors: processors,
+            arenaBytes: processors.count * MeasuredEngine.arenaBytesPerThread)
         // The ceiling is one on all memory of the process.
         options.memoryBytes = options.memoryBytes.map { $0 - bench.arenaBytes }
         let plan = try MemoryPlan(model: description, options: options)
@@ -57,7 +54,7 @@ struct MeasuredEngine: ~Copyable {
         }
         let work = TokenWork(
             description, planes: options.expertPlanes, arithmetic: options.arithmetic)
-        let chunk = min(arguments.chunk, plan.context)
+        let chunk = plan.chunk
         var engine = try Loading.engine(description, options, plan)
         if arguments.preload { try Loading.preload(&engine) }
         self.init(

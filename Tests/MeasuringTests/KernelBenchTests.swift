@@ -8,9 +8,16 @@ import Testing
 @testable import Measuring
 
 @Suite struct KernelBenchTests {
+    /// The first that this process may use.
+    private static let processor: Int32 = {
+        var first: Int32 = 0
+        return unsafe host_allowed_cpus(&first, 1) > 0 ? first : 0
+    }()
+
     @Test(arguments: MeasuredKernel.all)
     func everyKernelIsMeasuredInEveryPlace(_ kernel: MeasuredKernel) throws {
-        let bench = try KernelBench(threads: 1, arenaBytes: 64 << 20)
+        let bench = try KernelBench(
+            processors: [KernelBenchTests.processor], arenaBytes: 64 << 20)
         for place in MeasuredPlace.allCases where place != .experts || kernel.multipliesMatrices {
             let samples = try bench.samples(
                 of: kernel, instructionSet: "", place: place, tokens: 1, rounds: 2,
@@ -22,7 +29,8 @@ import Testing
     }
 
     @Test func ratesAreOfTheSameWork() throws {
-        let bench = try KernelBench(threads: 1, arenaBytes: 64 << 20)
+        let bench = try KernelBench(
+            processors: [KernelBenchTests.processor], arenaBytes: 64 << 20)
         for place in MeasuredPlace.allCases {
             let samples = try bench.samples(
                 of: .format(.q4_K), instructionSet: "", place: place, tokens: 8, rounds: 1,
@@ -38,10 +46,12 @@ import Testing
     }
 
     @Test func whatCannotBeMeasuredIsRefused() throws {
-        #expect(throws: MeasuringError.self) { try KernelBench(threads: 0) }
-        #expect(throws: MeasuringError.self) { try KernelBench(threads: 100_000) }
-        #expect(throws: MeasuringError.self) { try KernelBench(threads: 1, arenaBytes: 1000) }
-        let bench = try KernelBench(threads: 1, arenaBytes: 2 << 20)
+        #expect(throws: MeasuringError.self) { try KernelBench(processors: []) }
+        let cpu = KernelBenchTests.processor
+        #expect(throws: MeasuringError.self) {
+            try KernelBench(processors: [cpu], arenaBytes: 1000)
+        }
+        let bench = try KernelBench(processors: [cpu], arenaBytes: 2 << 20)
         #expect(throws: MeasuringError.self) {
             try bench.samples(
                 of: .format(.q8_0), instructionSet: "mmx", place: .cache, tokens: 1, rounds: 1)
@@ -54,7 +64,7 @@ import Testing
     }
 
     @Test func aPassIsDoneByTheThreadsAskedFor() throws {
-        let cpu = KernelBench.allowedProcessors()[0]
+        let cpu = KernelBenchTests.processor
         let threads = try MeasuringThreads(cpus: [cpu, cpu, cpu])
         let ran = UnsafeMutablePointer<Int>.allocate(capacity: 3)
         defer { unsafe ran.deallocate() }
