@@ -9,7 +9,9 @@
 // piece, in order of address, each line once, and evenly: what is asked for while too much is under
 // way the processor forgets. Two cores of an EPYC 9005 reading Q4_K from DRAM were 2 to 3 times as
 // fast as without, and 5 to 8% faster than with the requests of four rows in one place. Nearer or
-// further ahead was no faster, and into the second-level cache only, slower.
+// further ahead was no faster, and into the second-level cache only, slower. The last tile asks, too:
+// a matrix is multiplied some rows at a time, and what lies behind these rows comes next. Without that
+// calls of 48 rows of Q4_K reached 72% of a plain read instead of 98%.
 #ifndef SLUICE_NARROW_H
 #define SLUICE_NARROW_H
 
@@ -31,7 +33,7 @@ stream_at(const uint8_t *matrix, size_t row_bytes, uint32_t r, uint32_t rows) {
         stream.row[i] = at;
         if (r + i + 1 < rows) at += row_bytes;
     }
-    stream.next = at;
+    stream.next = matrix + (r + narrow_rows) * row_bytes;
     return stream;
 }
 
@@ -51,7 +53,7 @@ typedef struct {
     narrow_stream blocks, planes[4];
     tile_planes of_group[4];
     uint32_t groups, live;  // of four rows; rows
-    int asks;               // whether a tile follows
+    int asks;               // whether to ask for what follows
 } narrow_tile;
 
 SLUICE_INLINE void tile_at(
@@ -59,7 +61,7 @@ SLUICE_INLINE void tile_at(
     uint32_t r, uint32_t rows) {
     tile->live = rows - r < narrow_rows ? rows - r : narrow_rows;
     tile->groups = (tile->live + 3) / 4;
-    tile->asks = rows - r > narrow_rows;
+    tile->asks = 1;
     tile->blocks = stream_at(blocks, row_bytes, r, rows);
     if (weights == NULL) return;
     for (int p = 0; p < weights->count; p++) {
