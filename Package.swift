@@ -24,10 +24,16 @@ let package = Package(
         .executable(name: "sluice", targets: ["sluice"]),
         .library(name: "ExpertStreaming", targets: ["ExpertStreaming"]),
         .library(name: "ModelFormats", targets: ["ModelFormats"]),
+        .library(name: "SluiceClient", targets: ["SluiceClient"]),
         .library(name: "Tokenization", targets: ["Tokenization"]),
     ],
     dependencies: [
-        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(
+            url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
+        .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
     ],
     targets: [
         .systemLibrary(
@@ -59,7 +65,8 @@ let package = Package(
             ],
             swiftSettings: swiftSettings),
         .target(
-            name: "Generation", dependencies: ["Inference", "Tokenization"],
+            name: "Generation",
+            dependencies: ["CHost", "Constraints", "Inference", "Tokenization"],
             swiftSettings: swiftSettings),
         .target(
             name: "Profiling",
@@ -68,11 +75,40 @@ let package = Package(
         .target(
             name: "Measuring", dependencies: ["CHost", "CKernels", "ModelFormats", "Quantization"],
             swiftSettings: swiftSettings),
+        .target(name: "JSONTree", swiftSettings: swiftSettings),
+        .target(name: "ChatTemplates", dependencies: ["JSONTree"], swiftSettings: swiftSettings),
+        .target(name: "Constraints", dependencies: ["JSONTree"], swiftSettings: swiftSettings),
+        .target(name: "OpenAIAPI", dependencies: ["JSONTree"], swiftSettings: swiftSettings),
+        .target(
+            name: "Chat", dependencies: ["ChatTemplates", "Constraints", "JSONTree", "OpenAIAPI"],
+            swiftSettings: swiftSettings),
+        .target(
+            name: "Serving",
+            dependencies: [
+                "CHost", "Chat", "Constraints", "ExpertStreaming", "Generation", "Inference",
+                "JSONTree", "ModelFormats", "OpenAIAPI", "Tokenization",
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "TOMLKit", package: "TOMLKit"),
+            ],
+            swiftSettings: swiftSettings),
+        .target(
+            name: "SluiceClient",
+            dependencies: [
+                "JSONTree", "OpenAIAPI",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ],
+            swiftSettings: swiftSettings),
         .executableTarget(
             name: "sluice",
             dependencies: [
-                "CHost", "ExpertStreaming", "Generation", "Inference", "Measuring", "ModelFormats",
-                "Packing", "Profiling", "Quantization", "Tokenization",
+                "CHost", "ChatTemplates", "ExpertStreaming", "Generation", "Inference", "JSONTree",
+                "Measuring", "ModelFormats", "Packing", "Profiling", "Quantization", "Serving",
+                "SluiceClient", "Tokenization",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: swiftSettings),
@@ -106,8 +142,35 @@ let package = Package(
         .testTarget(
             name: "GenerationTests",
             dependencies: [
-                "ExpertStreaming", "Generation", "Inference", "ModelFormats", "Tokenization",
+                "Constraints", "ExpertStreaming", "Generation", "Inference", "ModelFormats",
+                "Tokenization",
             ], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "JSONTreeTests", dependencies: ["JSONTree"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "ChatTemplatesTests", dependencies: ["ChatTemplates", "JSONTree"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "ConstraintsTests", dependencies: ["Constraints", "JSONTree"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "OpenAIAPITests", dependencies: ["JSONTree", "OpenAIAPI"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "ChatTests", dependencies: ["Chat", "Constraints", "JSONTree", "OpenAIAPI"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "ServingTests",
+            dependencies: ["Generation", "Inference", "JSONTree", "ModelFormats", "Serving"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "SluiceClientTests",
+            dependencies: [
+                "JSONTree", "OpenAIAPI", "SluiceClient",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ],
+            swiftSettings: swiftSettings),
         .testTarget(
             name: "MeasuringTests",
             dependencies: ["CHost", "Measuring", "ModelFormats", "Quantization"],
