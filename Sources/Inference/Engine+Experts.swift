@@ -71,7 +71,8 @@ extension Engine {
             let index = unsafe streamer.next(wait: state.pointee.readyCount == 0)
             if index < 0 { break }
             let expert = unsafe Int(state.pointee.distinct[index])
-            let planes = streamer.planes(index: index)
+            // More of it may be in memory than the options let a token see.
+            let planes = min(streamer.planes(index: index), expertPlanes)
             times.experts[planes] += 1
             selection.use(expert: expert, planes: planes)
             let matrices = unsafe state.pointee.addReady(

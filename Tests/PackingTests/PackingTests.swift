@@ -93,7 +93,7 @@ import Testing
     }
 
     /// An engine that is told to computes every expert with so many planes, whether the text comes as
-    /// a prompt or token by token, and reads no others.
+    /// a prompt or token by token, reads no others, and uses no others that are in memory.
     @Test func prefixesAloneCanBeComputed() throws {
         let package = try TemporaryFile()
         try PackingJob(
@@ -128,6 +128,11 @@ import Testing
             }
             rows.append(row)
             bytesRead.append(alone.statistics.streaming.bytesRead)
+            var filled = try engine(planes)
+            try filled.preload { _ in }
+            try filled.prefill(ids, from: 0)
+            #expect(unsafe row == Array(filled.logits))
+            #expect(filled.statistics.experts[planes] == filled.statistics.experts.total)
         }
         #expect(bytesRead[0] < bytesRead[1] && bytesRead[1] < bytesRead[2])
         #expect(rows[0] != rows[2] && rows[1] != rows[2])
