@@ -161,6 +161,8 @@ let package = Package(
             name: "ServingTests",
             dependencies: [
                 "ExpertStreaming", "Generation", "Inference", "JSONTree", "ModelFormats", "Serving",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
             ],
             swiftSettings: swiftSettings),
         .testTarget(

@@ -41,7 +41,7 @@ final class HTTPConnection: ChannelInboundHandler {
     private var number: UInt64 = 0
     /// When the connection is closed unless something happens before.
     private var deadline: NIODeadline?
-    private var timer: Scheduled<Void>?
+    private var timer: (scheduled: Scheduled<Void>, deadline: NIODeadline)?
     /// Writes that the kernel has not taken yet.
     private var writesUnderWay = 0
 
@@ -217,29 +217,29 @@ final class HTTPConnection: ChannelInboundHandler {
         if case .answering(let task, _) = state { task.cancel() }
         state = .closing
         deadline = nil
-        timer?.cancel()
+        timer?.scheduled.cancel()
         self.context = nil
         context.fireChannelInactive()
     }
 
-    /// Sets the deadline. One timer runs as long as there is one, and looks again where it has
-    /// moved: setting it costs nothing per token.
+    /// Sets the deadline. The timer stays where it is if it fires before that, and then looks again:
+    /// setting it costs nothing per token.
     private func expect(within seconds: Double) {
-        deadline = .now() + .milliseconds(Int64(seconds * 1000))
-        if timer == nil { startTimer() }
+        let deadline = NIODeadline.now() + .milliseconds(Int64(seconds * 1000))
+        self.deadline = deadline
+        if let timer, timer.deadline <= deadline { return }
+        timer?.scheduled.cancel()
+        startTimer(at: deadline)
     }
 
-    private func startTimer() {
-        guard let deadline else { return }
-        timer = eventLoop.assumeIsolated().scheduleTask(deadline: deadline) { [weak self] in
+    private func startTimer(at deadline: NIODeadline) {
+        let scheduled = eventLoop.assumeIsolated().scheduleTask(deadline: deadline) { [weak self] in
             guard let self else { return }
             timer = nil
-            if let deadline = self.deadline, deadline <= .now() {
-                expire()
-            } else {
-                startTimer()
-            }
+            guard let deadline = self.deadline else { return }
+            if deadline <= .now() { expire() } else { startTimer(at: deadline) }
         }
+        timer = (scheduled, deadline)
     }
 
     private func expire() {

@@ -55,9 +55,20 @@ struct HTTPAnswerWriter: Sendable {
             headers.add(name: "content-length", value: "\(answer.body.count)")
         }
         if !answer.body.isEmpty { headers.add(name: "content-type", value: answer.contentType) }
+        // In pieces, because what counts as progress of a slow client is a piece that it has taken.
+        let body = isHead ? [] : answer.body
+        var start = min(body.count, HTTPAnswerWriter.pieceBytes)
         try await write(
-            head: (answer.status, headers), bytes: isHead ? [] : answer.body, isEnd: true)
+            head: (answer.status, headers), bytes: Array(body[..<start]), isEnd: start == body.count
+        )
+        while start < body.count {
+            let end = min(start + HTTPAnswerWriter.pieceBytes, body.count)
+            try await write(head: nil, bytes: Array(body[start..<end]), isEnd: end == body.count)
+            start = end
+        }
     }
+
+    private static let pieceBytes = 64 << 10
 
     /// Begins an answer that comes in pieces.
     func begin(_ status: HTTPResponseStatus, headers: [(String, String)]) async throws {
