@@ -194,7 +194,10 @@ extension SchemaCompiler {
         }
         var prefix = layouts.map { $0.prefix.count }.max() ?? 0
         // What must be contained comes first: which element it is is free.
-        for one in contained { prefix = max(prefix, one.count) }
+        for one in contained {
+            prefix = max(prefix, one.count)
+            least = max(least, one.count)
+        }
         if let most, prefix > most { prefix = max(most, 0) }
         guard prefix <= Limits.combinations, least <= Limits.repetition else {
             throw ConstraintError(
