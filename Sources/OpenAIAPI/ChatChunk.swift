@@ -150,8 +150,8 @@ extension ChatChunk.ToolCallDelta {
     }
 }
 
-/// Makes the chunks of one streamed answer, in the order in which OpenAI sends them: for every choice
-/// its role, its pieces, its end; then the usage, where it was asked for.
+/// Makes the chunks of one streamed answer, in the order in which OpenAI sends them: for every
+/// choice its role, its pieces, its end; then the usage, where it was asked for.
 public struct ChatChunkWriter: Sendable {
     public let header: ResponseHeader
     public let includesUsage: Bool

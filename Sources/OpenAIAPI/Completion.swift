@@ -1,7 +1,7 @@
 public import JSONTree
 
-/// The answer to a text completion, and a piece of it where it is streamed: OpenAI gives both the same
-/// shape.
+/// The answer to a text completion, and a piece of it where it is streamed: OpenAI gives both the
+/// same shape.
 public struct Completion: Sendable, Equatable {
     public struct Choice: Sendable, Equatable {
         /// Prompt number times `n`, plus the answer's number.

@@ -15,8 +15,8 @@ public struct CompletionRequest: Sendable, Equatable {
     public var streams = false
     /// A last chunk of a stream tells the usage.
     public var includesUsage = false
-    /// Nil: OpenAI's 16 is for the server to take or leave. 0 only with `echoes`: no answer, just the
-    /// prompt's logprobs.
+    /// Nil: OpenAI's 16 is for the server to take or leave. 0 only with `echoes`: no answer, just
+    /// the prompt's logprobs.
     public var maximumTokens: Int?
     public var stops: [String] = []
     /// `n`: answers to each prompt.

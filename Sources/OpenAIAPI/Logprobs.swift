@@ -82,8 +82,8 @@ public struct CompletionLogprobs: Sendable, Equatable {
     public var textOffsets: [Int]
 
     /// - Parameters:
-    ///   - entries: token by token, with the bytes it adds to the text, and nil logprobs where there
-    ///     are none.
+    ///   - entries: token by token, with the bytes it adds to the text, and nil logprobs where
+    ///     there are none.
     ///   - offset: characters of the text before the first of them.
     public init(_ entries: [(bytes: [UInt8], entry: LogprobEntry?)], offset: Int = 0) {
         var offset = offset

@@ -14,8 +14,8 @@ public struct ResponseHeader: Sendable, Equatable {
         self.model = model
     }
 
-    /// A name for an answer that no other has: the prefix (`chatcmpl-`, `cmpl-`, `call_`) and random
-    /// letters and digits.
+    /// A name for an answer that no other has: the prefix (`chatcmpl-`, `cmpl-`, `call_`) and
+    /// random letters and digits.
     public static func newID(
         _ prefix: String, length: Int = 24, using random: inout some RandomNumberGenerator
     ) -> String {

@@ -102,8 +102,9 @@ public struct Timings: Sendable, Equatable {
     }
 }
 
-/// What the miss policy did to the router's choices while an answer was computed: the `sluice` object
-/// of a response. Shares are of the gate mass in decode and add up to 1; all else are counts.
+/// What the miss policy did to the router's choices while an answer was computed: the `sluice`
+/// object of a response. Shares are of the gate mass in decode and add up to 1; all else are
+/// counts.
 public struct ExpertAccounting: Sendable, Equatable {
     /// The miss policy's name.
     public var policy: String
