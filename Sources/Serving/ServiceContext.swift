@@ -1,14 +1,29 @@
+import Generation
 import Logging
+import OpenAIAPI
 import Synchronization
 
 /// What all requests of a service share.
 final class ServiceContext: Sendable {
     let logger: Logger
+    let model: ServedModel
+    let scheduler: Scheduler
     let metrics = RequestMetrics()
+    /// Of a request, beside what a token says about itself.
+    let requestLimits = RequestLimits()
     private let settings: Mutex<LiveSettings>
+    /// Requests that wait for the model to be loaded.
+    private let waiting = Atomic(0)
+    private let queueLimit: Int
 
-    init(logger: Logger, live: LiveSettings) {
+    init(
+        logger: Logger, model: ServedModel, scheduler: Scheduler, live: LiveSettings,
+        queueLimit: Int
+    ) {
         self.logger = logger
+        self.model = model
+        self.scheduler = scheduler
+        self.queueLimit = queueLimit
         settings = Mutex(live)
     }
 
@@ -17,34 +32,47 @@ final class ServiceContext: Sendable {
         get { settings.withLock { $0 } }
         set { settings.withLock { $0 = newValue } }
     }
+
+    /// Hands a request to the engine. While the model is being loaded it waits: the first client of
+    /// a service that systemd started for it has done nothing wrong.
+    func submit(
+        _ request: GenerationRequest, promptField: String
+    ) async throws(APIError) -> Generation {
+        do {
+            if case .loading = scheduler.state {
+                let number = waiting.add(1, ordering: .relaxed).newValue
+                defer { waiting.subtract(1, ordering: .relaxed) }
+                guard number <= queueLimit else {
+                    throw APIError.unavailable("The model is being loaded.", retryAfterSeconds: 5)
+                }
+                try await scheduler.ready()
+            }
+            return try scheduler.submit(request)
+        } catch let error as SchedulingError {
+            throw APIError(error, promptField: promptField)
+        } catch let error as APIError {
+            throw error
+        } catch {
+            throw .failed("\(error)")
+        }
+    }
 }
 
-/// The part of a configuration that takes effect without a new start.
-struct LiveSettings: Sendable {
-    var keys: APIKeys
-    var keysOnSocket: Bool
-    var peers: PeerPolicy
-    var sampling: SamplingDefaults
-    var drainSeconds: Double
-
-    /// - Throws: `ServiceError` for a file of keys that cannot be used, or a user that does not
-    ///   exist.
-    init(
-        _ configuration: ServiceConfiguration, environment: (String) -> String?
-    ) throws(ServiceError) {
-        // LoadCredential=api-keys:... of the unit; a file that is named wins.
-        let credential = environment("CREDENTIALS_DIRECTORY").map { "\($0)/api-keys" }
-        if let file = configuration.apiKeysFile {
-            keys = try APIKeys(path: file)
-        } else if let credential, APIKeys.exists(credential) {
-            keys = try APIKeys(path: credential)
-        } else {
-            keys = .none
+extension APIError {
+    /// What a client is told of a request that the engine did not take or finish.
+    init(_ error: SchedulingError, promptField: String) {
+        switch error {
+        case .queueFull(let seconds): self = .busy(retryAfterSeconds: seconds)
+        case .promptTooLong(let tokens, let context):
+            self = .contextExceeded(tokens: tokens, context: context, param: promptField)
+        case .empty:
+            self = .invalid(
+                "The prompt has no tokens.", param: promptField, code: "empty_string")
+        case .invalid(let problem): self = .invalid("\(problem).")
+        case .stopping:
+            self = .unavailable("The service is being stopped.", retryAfterSeconds: 5)
+        case .notReady: self = .unavailable("The model is being loaded.", retryAfterSeconds: 5)
+        case .failed(let reason): self = .failed(reason)
         }
-        keysOnSocket = configuration.keysOnSocket ?? true
-        peers = try PeerPolicy(
-            users: configuration.allowedUsers, groups: configuration.allowedGroups)
-        sampling = configuration.sampling
-        drainSeconds = configuration.drainTimeout ?? 30
     }
 }

@@ -8,6 +8,8 @@ import Synchronization
 /// of the log.
 struct Endpoints: Sendable {
     let context: ServiceContext
+    /// Open connections now.
+    let connectionCount: @Sendable () -> Int
 
     private typealias Handler = @Sendable (Exchange) async throws -> Void
 
@@ -22,9 +24,10 @@ struct Endpoints: Sendable {
                 try await exchange.send(error)
             }
         } catch let error as APIError {
-            // In the middle of a stream: the connection is closed behind it, which no client takes
-            // for an end.
             exchange.logger.error("answer broken off: \(error.message)")
+            // In the middle of a stream there is no status left to say it with. Without the event
+            // that ends a stream, and with the connection closed, nobody takes it for an end.
+            try? await exchange.sendEvents(ServerSentEvent.data(error.json))
         } catch {
             exchange.logger.debug("client gone: \(error)")
         }
@@ -54,7 +57,7 @@ struct Endpoints: Sendable {
                 try await exchange.send(answer)
             }
         }
-        if path != "/health" { try authorize(request) }
+        if !path.hasSuffix("/health") { try authorize(request) }
         return handler
     }
 
@@ -62,8 +65,39 @@ struct Endpoints: Sendable {
     private func routes(_ path: String) -> [(HTTPMethod, Handler)]? {
         switch path {
         case "/health", "/v1/health": [(.GET, health)]
-        default: nil
+        case "/metrics": [(.GET, metrics)]
+        case "/props": [(.GET, properties)]
+        case "/v1/models": [(.GET, models)]
+        case "/v1/chat/completions": [(.POST, ChatEndpoint(context: context).answer)]
+        case "/v1/completions": [(.POST, CompletionEndpoint(context: context).answer)]
+        case "/tokenize", "/v1/tokenize": [(.POST, tokenize)]
+        case "/detokenize", "/v1/detokenize": [(.POST, detokenize)]
+        case "/apply-template", "/v1/apply-template": [(.POST, applyTemplate)]
+        case "/v1/sluice/cache": [(.GET, cache), (.POST, changeCache)]
+        default:
+            Endpoints.modelName(path).map { [(.GET, model($0))] }
         }
+    }
+
+    /// The name in `/v1/models/NAME`, without its escapes; names may hold slashes.
+    private static func modelName(_ path: String) -> String? {
+        let prefix = "/v1/models/"
+        guard path.hasPrefix(prefix) else { return nil }
+        var bytes: [UInt8] = []
+        var rest = Array(path.utf8.dropFirst(prefix.utf8.count))[...]
+        while let byte = rest.popFirst() {
+            if byte == UInt8(ascii: "%") {
+                let digits = String(decoding: rest.prefix(2), as: UTF8.self)
+                guard digits.utf8.count == 2, let value = UInt8(digits, radix: 16) else {
+                    return nil
+                }
+                bytes.append(value)
+                rest = rest.dropFirst(2)
+            } else {
+                bytes.append(byte)
+            }
+        }
+        return bytes.isEmpty ? nil : String(decoding: bytes, as: UTF8.self)
     }
 
     /// Checks the key, where there are any.
@@ -85,7 +119,7 @@ struct Endpoints: Sendable {
     private func finish(_ exchange: Exchange) {
         let request = exchange.request
         let seconds = exchange.seconds
-        let path = routes(request.path) == nil ? "other" : request.path
+        let path = metricsPath(request.path)
         // 499 is what web servers note for a client that left before its answer.
         let status = exchange.status ?? 499
         context.metrics.add(path: path, status: status, seconds: seconds)
@@ -108,14 +142,14 @@ struct Endpoints: Sendable {
             "\(request.method) \(request.path.prefix(128)) \(status)", metadata: fields)
     }
 
-    private func rounded(_ value: Double, _ parts: Double) -> Double {
-        (value * parts).rounded() / parts
+    /// What strangers ask for must not make labels.
+    private func metricsPath(_ path: String) -> String {
+        if path.hasPrefix("/v1/models/") { return "/v1/models/" }
+        return routes(path) == nil ? "other" : path
     }
 
-    // MARK: Health
-
-    private func health(_ exchange: Exchange) async throws {
-        try await exchange.send(HTTPAnswer(.ok, json: ["status": "ok"]))
+    private func rounded(_ value: Double, _ parts: Double) -> Double {
+        (value * parts).rounded() / parts
     }
 }
 
