@@ -39,7 +39,7 @@ int host_lock_file(const char *path) {
     return descriptor;
 }
 
-int host_listen_unix(const char *path, uint32_t mode, int64_t group, uint64_t identity[2]) {
+int host_listen_unix(const char *path, uint32_t mode, int64_t group, uint64_t identity[3]) {
     struct sockaddr_un address;
     int64_t length = unix_address(path, &address);
     if (length < 0) return (int)length;
@@ -66,12 +66,16 @@ int host_listen_unix(const char *path, uint32_t mode, int64_t group, uint64_t id
     }
     identity[0] = status.st_dev;
     identity[1] = status.st_ino;
+    // A file system gives the number of a removed file to the next one.
+    identity[2] = (uint64_t)status.st_mtim.tv_sec * 1000000000 + (uint64_t)status.st_mtim.tv_nsec;
     return descriptor;
 }
 
-void host_remove_socket(const char *path, const uint64_t identity[2]) {
+void host_remove_socket(const char *path, const uint64_t identity[3]) {
     struct stat status;
-    if (lstat(path, &status) == 0 && status.st_dev == identity[0] && status.st_ino == identity[1]) unlink(path);
+    if (lstat(path, &status)) return;
+    uint64_t written = (uint64_t)status.st_mtim.tv_sec * 1000000000 + (uint64_t)status.st_mtim.tv_nsec;
+    if (status.st_dev == identity[0] && status.st_ino == identity[1] && written == identity[2]) unlink(path);
 }
 
 int host_listen_tcp(const char *address, uint16_t port, uint16_t *bound) {

@@ -136,9 +136,9 @@ int host_lock_file(const char *path);
 
 // A listening stream socket at `path`, which replaces a socket file and nothing else (-EEXIST). Its file has `mode` and,
 // from 0, the group `group`. `identity` tells it from another file of that name. A descriptor or a negative errno value.
-int host_listen_unix(const char *path, uint32_t mode, int64_t group, uint64_t identity[2]);
+int host_listen_unix(const char *path, uint32_t mode, int64_t group, uint64_t identity[3]);
 // Removes the socket's file unless another one has taken its place.
-void host_remove_socket(const char *path, const uint64_t identity[2]);
+void host_remove_socket(const char *path, const uint64_t identity[3]);
 
 // A listening socket at a numeric address of IPv4 or IPv6 (-EINVAL: it is none). Port 0 takes any; *bound tells which.
 int host_listen_tcp(const char *address, uint16_t port, uint16_t *bound);

@@ -121,10 +121,12 @@ struct MetricsText {
             ])
         let narrowed = misses.skippedMass + misses.swappedMass + misses.deferredMass
         add(
-            "fallback_share", .gauge, "Share of the gate mass that was skipped, swapped or deferred.",
+            "fallback_share", .gauge,
+            "Share of the gate mass that was skipped, swapped or deferred.",
             misses.mass > 0 ? narrowed / misses.mass : 0)
         add(
-            "pressure_events_total", .counter, "Times the cache gave memory back, and took it again.",
+            "pressure_events_total", .counter,
+            "Times the cache gave memory back, and took it again.",
             [
                 (["kind": "shrink"], Double(statistics.pressureShrinks)),
                 (["kind": "growth"], Double(statistics.pressureGrowths)),

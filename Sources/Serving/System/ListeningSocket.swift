@@ -50,9 +50,9 @@ public struct ListeningSocket: Sendable {
 
     public let address: Address
     let descriptor: Int32
-    /// Of a socket file that is ours to remove: device and inode; and the descriptor that holds its
-    /// lock.
-    private let file: (device: UInt64, inode: UInt64, lock: Int32)?
+    /// Of a socket file that is ours to remove: what tells it from others of its name, and the
+    /// descriptor that holds its lock.
+    private let file: (identity: [UInt64], lock: Int32)?
 
     /// Listens at `path`.
     ///
@@ -82,12 +82,8 @@ public struct ListeningSocket: Sendable {
                 "\(path).lock: cannot be made: \(reason(-lock)); make the directory writable for this "
                     + "user, or name another --socket")
         }
-        var identity: (UInt64, UInt64) = (0, 0)
-        let descriptor = unsafe withUnsafeMutablePointer(to: &identity) { pair in
-            unsafe pair.withMemoryRebound(to: UInt64.self, capacity: 2) {
-                unsafe host_listen_unix(path, mode, groupID, $0)
-            }
-        }
+        var identity: [UInt64] = [0, 0, 0]
+        let descriptor = unsafe host_listen_unix(path, mode, groupID, &identity)
         guard descriptor >= 0 else {
             close(lock)
             switch -descriptor {
@@ -105,7 +101,7 @@ public struct ListeningSocket: Sendable {
             }
         }
         return ListeningSocket(
-            address: .unix(path), descriptor: descriptor, file: (identity.0, identity.1, lock))
+            address: .unix(path), descriptor: descriptor, file: (identity, lock))
     }
 
     /// Listens at a numeric address.
@@ -166,8 +162,7 @@ public struct ListeningSocket: Sendable {
     /// Removes the socket's file if it is ours. The descriptor is its channel's to close.
     func removeFile() {
         guard let file, case .unix(let path) = address else { return }
-        let identity = [file.device, file.inode]
-        unsafe host_remove_socket(path, identity)
+        unsafe host_remove_socket(path, file.identity)
         close(file.lock)
     }
 
