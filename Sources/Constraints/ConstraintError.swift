@@ -30,6 +30,8 @@ enum Limits {
     static let rulesPerCheck = 1_000
     static let checkedRules = 60_000
     static let automatonStates = 20_000
+    /// Of a pattern and a length together, where the length can be cut.
+    static let lengthProduct = 8_000
     static let automatonEdges = 400_000
     /// Rules waiting to be continued, at run time. Deeper alternatives are not offered.
     static let frameDepth = 100
