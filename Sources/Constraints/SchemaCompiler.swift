@@ -126,7 +126,7 @@ struct SchemaCompiler {
             case .choice(let ways, let pointer): flat.choices.append((ways, pointer))
             case .plain(let schema):
                 if seen.insert(schema.pointer).inserted { flat.plain.append(schema) }
-            case .schema(let schema): pending.append((schema, []))
+            case .schema(let schema): pending.append((schema, [schema.pointer]))
             }
         }
         pending.reverse()
@@ -151,14 +151,14 @@ struct SchemaCompiler {
                     throw ConstraintError(
                         "expected a string, found \(reference.kind)", at: schema.at("$ref"))
                 }
-                guard !path.contains(reference), path.count < Limits.depth else {
+                let target = try document.resolve(reference, from: schema.at("$ref"))
+                guard !path.contains(target.pointer), path.count < Limits.depth else {
                     throw ConstraintError("refers to itself", at: schema.at("$ref"))
                 }
-                let target = try document.resolve(reference, from: schema.at("$ref"))
-                pending.append((target, path + [reference]))
+                pending.append((target, path + [target.pointer]))
             }
             for element in try schema.elements("allOf").reversed() {
-                pending.append((element, path))
+                pending.append((element, path + [element.pointer]))
             }
             try addChoices(of: schema, to: &flat)
         }

@@ -66,7 +66,7 @@ struct MatcherTests {
         #expect(ids.map { tokens[$0] } == [Array("y".utf8)])
     }
 
-    @Test(arguments: 1...24) func endsWithinItsBudgetWhereverThatIsPossible(budget: Int) throws {
+    @Test(arguments: [1, 2, 3, 5, 8, 13, 20, 24]) func endsWithinItsBudgetWhereverThatIsPossible(budget: Int) throws {
         let schema: JSON = [
             "type": "object",
             "properties": [
@@ -82,7 +82,7 @@ struct MatcherTests {
             let matcher = ConstraintMatcher(constraint, vocabulary: SmallVocabulary.shared.vocabulary)
             var start = matcher
             let least = start.leastTokensToEnd
-            for seed in 0..<20 {
+            for seed in 0..<8 {
                 let walk = Walk(constraint, tokens: budget, seed: 100 * budget + seed, ends: false)
                 if least <= budget { #expect(walk.isComplete, "seed \(seed): \(walk.string)") }
                 #expect(walk.isComplete == constraint.matches(walk.text))
