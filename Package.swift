@@ -22,7 +22,9 @@ let package = Package(
     name: "sluice",
     products: [
         .executable(name: "sluice", targets: ["sluice"]),
+        .library(name: "Constraints", targets: ["Constraints"]),
         .library(name: "ExpertStreaming", targets: ["ExpertStreaming"]),
+        .library(name: "JSONTree", targets: ["JSONTree"]),
         .library(name: "ModelFormats", targets: ["ModelFormats"]),
         .library(name: "SluiceClient", targets: ["SluiceClient"]),
         .library(name: "Tokenization", targets: ["Tokenization"]),
