@@ -288,7 +288,7 @@ def random_template(generator):
     pick = generator.choice
     variables = {
         "i": pick([0, 1, 2, -5, 12, 255]),
-        "f": pick([0.5, -2.25, 1e20, 3.0, 1e-7, 2.675]),
+        "f": pick([0.5, -2.25, 1e16, 3.0, 1e-7, 2.675]),
         "s": pick(["", "abab", " a b\tc ", "Ünï côde 世", "a\nb\r\nc\n", "3.7", "-12", "<b>\"x\" & 'y'</b>", "they're ǆ ß Σ"]),
         "l": pick([[], [1, 2, 3], ["b", "a", "B"], [1, "a", None], [[1, 2], [3, 4]], [2.5, 1, True]]),
         "d": pick([{}, {"a": 1, "b": "x"}, {"z": None, "k": [1]}, {"items": 1, "A": 2, "b": 0}]),
@@ -323,7 +323,9 @@ def random_template(generator):
         if kind == 6:
             return "{" + f"'k': {one()}, {pick(['1', repr('z'), 'i'])}: {one()}" + "}"
         if kind == 7:
-            return f"{one()}[{pick(['0', '-1', '1', repr('a'), repr('k'), '1:', ':2', '::-1', ':-1', '-2:', '::2'])}]"
+            if generator.random() < 0.5:
+                return f"{pick(['s', 'l', 'r', 'x', 'd'])}[{pick(['1:', ':2', '::-1', ':-1', '-2:', '::2', '3:0:-2'])}]"
+            return f"{one()}[{pick(['0', '-1', '1', repr('a'), repr('k'), 'i'])}]"
         if kind == 8:
             return f"{one()}.{pick(['a', 'k', 'items', 'keys', 'v'])}"
         if kind in (9, 10):

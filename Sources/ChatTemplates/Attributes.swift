@@ -177,22 +177,3 @@ extension Interpreter {
         return Array(stride(from: first, to: end, by: step))
     }
 }
-
-extension Value {
-    var isSliceable: Bool {
-        switch self {
-        case .string, .list, .tuple, .range, .undefined: true
-        default: false
-        }
-    }
-}
-
-extension Expression {
-    /// Whether it is the same in every rendering.
-    var isConstant: Bool {
-        switch kind {
-        case .name, .call: false
-        default: children.allSatisfy(\.isConstant)
-        }
-    }
-}

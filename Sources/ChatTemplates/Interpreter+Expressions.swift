@@ -147,10 +147,6 @@ extension Interpreter {
             }
         }
         line = place
-        if !value.isSliceable, operand.isConstant {
-            // Jinja's compiler looks slices of constants up in another way than its templates do.
-            return .undefined(Undefined("'\(value.typeName) object' has no slices"))
-        }
         return try slice(value, bounds[0], bounds[1], bounds[2])
     }
 
