@@ -22,6 +22,7 @@ let package = Package(
     name: "sluice",
     products: [
         .executable(name: "sluice", targets: ["sluice"]),
+        .library(name: "ChatTemplates", targets: ["ChatTemplates", "JSONTree"]),
         .library(name: "ExpertStreaming", targets: ["ExpertStreaming"]),
         .library(name: "ModelFormats", targets: ["ModelFormats"]),
         .library(name: "SluiceClient", targets: ["SluiceClient"]),

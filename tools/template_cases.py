@@ -262,13 +262,14 @@ tojson tojson|(indent=2) tojson|(sort_keys=true, separators=(',', ':')) tojson|(
 truncate|(5, true, '', 0) unique|list upper urlencode wordcount wordwrap|(6) batch|(2, 0)|list groupby|('k') string
 attr|('k') filesizeformat format|(1) wordwrap|(4, false)""".split("\n")
 
-METHODS = """split() split(' ') split('a', 1) rsplit('b', 1) rsplit(none, 1) strip() strip('a ') lstrip('a') rstrip()
-startswith('a') startswith(('a', 'b')) endswith('b', 1) replace('a', 'xy') replace('b', '', 1) upper() lower() title()
-capitalize() swapcase() join(['x', 'y']) find('b') rfind('a') index('a') count('a') splitlines() splitlines(true)
-isdigit() isalpha() isalnum() isupper() islower() isspace() istitle() isnumeric() isdecimal() zfill(6) ljust(6, '.')
-rjust(5) center(8, '*') partition('a') rpartition('b') removeprefix('a') removesuffix('b') casefold() expandtabs(4)
-isidentifier() isprintable() isascii() get('a') get('z', 3) keys() values() items() index(1) count(2) copy() pop()
-append(1) format(1, 2) bit_length() is_integer()""".split()
+METHODS = """split(); split(' '); split('a', 1); rsplit('b', 1); rsplit(none, 1); split(none, 1); strip(); strip('a '); lstrip('a'); rstrip();
+startswith('a'); startswith(('a', 'b')); endswith('b', 1); replace('a', 'xy'); replace('b', '', 1); upper();
+lower(); title(); capitalize(); swapcase(); join(['x', 'y']); find('b'); rfind('a'); index('a'); count('a');
+splitlines(); splitlines(true); isdigit(); isalpha(); isalnum(); isupper(); islower(); isspace(); istitle();
+isnumeric(); isdecimal(); zfill(6); ljust(6, '.'); rjust(5); center(8, '*'); partition('a'); rpartition('b');
+removeprefix('a'); removesuffix('b'); casefold(); expandtabs(4); isidentifier(); isprintable(); isascii(); get('a');
+get('z', 3); keys(); values(); items(); index(1); count(2); copy(); pop(); append(1); format(1, 2); bit_length();
+is_integer()""".replace("\n", " ").split("; ")
 
 TESTS = """defined undefined none string number integer float boolean mapping sequence iterable callable odd even lower upper
 true false escaped divisibleby(3) eq(1) ne('a') lt(2) ge(1) in([1,'a',none]) sameas(none)""".split()
@@ -325,13 +326,13 @@ def random_template(generator):
         if kind == 7:
             if generator.random() < 0.5:
                 return f"{pick(['s', 'l', 'r', 'x', 'd'])}[{pick(['1:', ':2', '::-1', ':-1', '-2:', '::2', '3:0:-2'])}]"
-            return f"{one()}[{pick(['0', '-1', '1', repr('a'), repr('k'), 'i'])}]"
+            return f"({one()})[{pick(['0', '-1', '1', repr('a'), repr('k'), 'i'])}]"
         if kind == 8:
-            return f"{one()}.{pick(['a', 'k', 'items', 'keys', 'v'])}"
+            return f"({one()}).{pick(['a', 'k', 'items', 'keys', 'v'])}"
         if kind in (9, 10):
-            return f"{one()}.{pick(METHODS)}" if generator.random() < 0.5 else f"{pick(['s', 'd', 'l', 's'])}.{pick(METHODS)}"
+            return f"({one()}).{pick(METHODS)}" if generator.random() < 0.5 else f"{pick(['s', 'd', 'l', 's'])}.{pick(METHODS)}"
         if kind in (11, 12, 13):
-            return filtered(one() if generator.random() < 0.6 else pick(["s", "l", "r", "d", "f", "i"]))
+            return filtered(f"({one()})" if generator.random() < 0.4 else pick(["s", "l", "r", "d", "f", "i"]))
         if kind == 14:
             return f"({one()} is {pick(['', 'not '])}{pick(TESTS)})"
         if kind == 15:
@@ -382,7 +383,7 @@ def random_template(generator):
         if kind == 10:
             return tag("set ns = namespace(x=1)") + tag("for x in l") + tag("set ns.x = x") + inner(True) + tag("endfor") + "{{ ns.x }}"
         if kind == 11:
-            return tag("raw") + pick(["{{ x }}", "\n {% y\n"]) + tag("endraw")
+            return "{%" + pick(["", "-", "+"]) + " raw " + pick(["", "-"]) + "%}" + pick(["{{ x }}", "\n {% y\n"]) + tag("endraw")
         return "{{" + pick(["", "-"]) + f" {expression(2)} " + pick(["", "-"]) + "}}"
 
     if generator.random() < 0.6:

@@ -223,7 +223,7 @@ extension Filters {
             throw interpreter.fail("'truncate' to less than its end takes")
         }
         // What is short enough may be anything with a length.
-        if try interpreter.count(of: value) <= length &+ leeway { return value }
+        if try interpreter.count(of: value) - leeway <= length { return value }
         let text = try interpreter.requiredText(value, "truncate")
         var kept = text.slice(0..<min(room, text.count))
         if !arguments.isTrue(1), let space = kept.findLast(" ") { kept = kept.bytes(0..<space) }

@@ -13,6 +13,7 @@
 //
 // The corpus of FuzzTokenizer is ../Fixtures/tokenizers, with -max_len=32768; that of FuzzHuggingFace
 // ../Fixtures/huggingface/models/mixtral-f32, ../Fixtures/huggingface/tokenizers and others beside them.
+// That of FuzzTemplate is any folder of chat templates.
 // FuzzPackage wants packages that `sluice pack` has made of small models, with -max_len=524288.
 //
 // The third flag is not a repetition: of two separate ones swiftc obeys the last, and without coverage of
@@ -41,6 +42,7 @@ let package = Package(
         fuzzer("FuzzGGUF", "ModelFormats"),
         fuzzer("FuzzHuggingFace", "ModelFormats", "Tokenization"),
         fuzzer("FuzzPackage", "ModelFormats"),
+        fuzzer("FuzzTemplate", "ChatTemplates"),
         fuzzer("FuzzTokenizer", "ModelFormats", "Tokenization"),
     ]
 )
