@@ -22,6 +22,7 @@ let package = Package(
     name: "sluice",
     products: [
         .executable(name: "sluice", targets: ["sluice"]),
+        .library(name: "ChatTemplates", targets: ["ChatTemplates"]),
         .library(name: "Constraints", targets: ["Constraints"]),
         .library(name: "ExpertStreaming", targets: ["ExpertStreaming"]),
         .library(name: "JSONTree", targets: ["JSONTree"]),

@@ -18,6 +18,7 @@ struct Sluice: ParsableCommand {
             RunCommand.self, ServeCommand.self, InspectCommand.self, PlanCommand.self,
             LogitsCommand.self,
             PackCommand.self, VerifyCommand.self, TokenizeCommand.self, DetokenizeCommand.self,
+            TemplateCommand.self,
             TraceCommand.self, ReplayCommand.self, ProfileCommand.self, TrainPredictorCommand.self,
             BenchCommand.self,
         ])
