@@ -158,7 +158,8 @@ let package = Package(
             name: "OpenAIAPITests", dependencies: ["JSONTree", "OpenAIAPI"],
             swiftSettings: swiftSettings),
         .testTarget(
-            name: "ChatTests", dependencies: ["Chat", "Constraints", "JSONTree", "OpenAIAPI"],
+            name: "ChatTests",
+            dependencies: ["Chat", "ChatTemplates", "Constraints", "JSONTree", "OpenAIAPI"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "ServingTests",

@@ -265,7 +265,11 @@ struct CallWriter {
             return open + [.choice(ways), .literal(close)] + space
         }
         guard !isFree, !isString, case .object(var schema) = property else {
-            return open + [.until(close)] + space
+            // Where a reader sees the end of a text, there it must be.
+            let end = close.drop { $0 == "\n" }
+            let tag = end.prefix { $0 != "\n" }
+            let line = Self.literal(String(end.dropFirst(tag.count)))
+            return open + [.until(String(tag))] + line + space
         }
         // What the property refers to stands at the top of the whole schema.
         for name in ["$defs", "definitions"] where schema[name] == nil {

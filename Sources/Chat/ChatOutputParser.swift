@@ -68,6 +68,15 @@ public struct ChatOutputParser: Sendable {
     /// At least one call has begun.
     public var hasToolCalls: Bool { sink.callCount > 0 }
 
+    /// What came last belongs to the thoughts, as far as it is certain.
+    public var isInReasoning: Bool {
+        switch state {
+        case .reasoning: true
+        case .harmony(let reader): reader.isInReasoning
+        default: false
+        }
+    }
+
     /// Takes the next text and gives what is certain now.
     public mutating func append(_ piece: String) -> [ChatDelta] {
         text.append(piece)

@@ -26,6 +26,8 @@ struct HarmonyReader: Sendable {
         self.splitsReasoning = splitsReasoning
     }
 
+    var isInReasoning: Bool { state == .reasoning }
+
     mutating func read(_ text: inout PendingText, into sink: inout DeltaSink) {
         while step(&text, &sink) {}
         text.forgetRead()
