@@ -272,6 +272,7 @@ final class EngineLoop {
     // MARK: A step
 
     private func step() throws {
+        core.settings.beforeStep()
         for index in slots.indices {
             if let run = slots[index].run, run.request.ticket.isCancelled {
                 end(index, .cancelled, stop: nil)
@@ -349,7 +350,8 @@ final class EngineLoop {
         if !run.hasStarted { start(run, cachedTokens: done) }
         let isResident = engine.cacheBytes >= engine.plan.streaming.needs.fullBytes
         let length =
-            generates && isResident ? min(EngineLoop.shortSlice, engine.plan.chunk) : engine.plan.chunk
+            generates && isResident
+            ? min(EngineLoop.shortSlice, engine.plan.chunk) : engine.plan.chunk
         let part = done..<min(prompt.count, done + length)
         let isLast = part.upperBound == prompt.count
         var lastLogits: [Float] = []

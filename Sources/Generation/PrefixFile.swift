@@ -96,7 +96,8 @@ struct PrefixFile: Sendable, Equatable {
             bytesPerPosition: bytesPerPosition, key: key)
         guard size == fileBytes else { throw .truncated }
         guard let bytes = file.read(headerBytes, at: 0) else { throw .truncated }
-        guard PrefixFile.checksum(bytes.dropLast(4)) == UInt32(number(bytes, headerBytes - 4)) else {
+        guard PrefixFile.checksum(bytes.dropLast(4)) == UInt32(number(bytes, headerBytes - 4))
+        else {
             throw .damaged
         }
         for index in ids.indices {

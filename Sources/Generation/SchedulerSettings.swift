@@ -22,5 +22,8 @@ public struct SchedulerSettings: Sendable {
     /// Takes a line about something that the operator may want to know.
     public var log: @Sendable (String) -> Void = { _ in }
 
+    /// Called before every step: tests hold the engine there.
+    var beforeStep: @Sendable () -> Void = {}
+
     public init() {}
 }
