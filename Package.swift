@@ -22,8 +22,11 @@ let package = Package(
     name: "sluice",
     products: [
         .executable(name: "sluice", targets: ["sluice"]),
+        .library(name: "Chat", targets: ["Chat"]),
         .library(name: "ExpertStreaming", targets: ["ExpertStreaming"]),
+        .library(name: "JSONTree", targets: ["JSONTree"]),
         .library(name: "ModelFormats", targets: ["ModelFormats"]),
+        .library(name: "OpenAIAPI", targets: ["OpenAIAPI"]),
         .library(name: "SluiceClient", targets: ["SluiceClient"]),
         .library(name: "Tokenization", targets: ["Tokenization"]),
     ],

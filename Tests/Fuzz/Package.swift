@@ -13,6 +13,8 @@
 //
 // The corpus of FuzzTokenizer is ../Fixtures/tokenizers, with -max_len=32768; that of FuzzHuggingFace
 // ../Fixtures/huggingface/models/mixtral-f32, ../Fixtures/huggingface/tokenizers and others beside them.
+// FuzzRequest and FuzzAnswer begin with nothing, and learn from -dict=Sources/FuzzRequest/words and
+// -dict=Sources/FuzzAnswer/words.
 // FuzzPackage wants packages that `sluice pack` has made of small models, with -max_len=524288.
 //
 // The third flag is not a repetition: of two separate ones swiftc obeys the last, and without coverage of
@@ -38,9 +40,11 @@ let package = Package(
     name: "fuzz",
     dependencies: [.package(name: "sluice", path: "../..")],
     targets: [
+        fuzzer("FuzzAnswer", "Chat", "OpenAIAPI"),
         fuzzer("FuzzGGUF", "ModelFormats"),
         fuzzer("FuzzHuggingFace", "ModelFormats", "Tokenization"),
         fuzzer("FuzzPackage", "ModelFormats"),
+        fuzzer("FuzzRequest", "Chat", "JSONTree", "OpenAIAPI"),
         fuzzer("FuzzTokenizer", "ModelFormats", "Tokenization"),
     ]
 )
