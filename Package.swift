@@ -23,6 +23,7 @@ let package = Package(
     products: [
         .executable(name: "sluice", targets: ["sluice"]),
         .library(name: "Chat", targets: ["Chat"]),
+        .library(name: "ChatTemplates", targets: ["ChatTemplates", "JSONTree"]),
         .library(name: "ExpertStreaming", targets: ["ExpertStreaming"]),
         .library(name: "JSONTree", targets: ["JSONTree"]),
         .library(name: "ModelFormats", targets: ["ModelFormats"]),

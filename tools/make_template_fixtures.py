@@ -24,6 +24,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import warnings
 from datetime import datetime
 from pathlib import Path
 
@@ -49,6 +50,7 @@ import jinja2.utils
 
 from template_cases import conversations, language, random_template
 
+warnings.simplefilter("ignore")  # Python finds fault with random expressions.
 NOW = 1721998805.25
 
 

@@ -90,7 +90,11 @@ extension Interpreter {
             return .float(Double(left) / Double(right))
         case .floorDivide, .modulo:
             if right == 0 { throw fail("division by zero") }
-            let quotient = try checked(left.dividedReportingOverflow(by: right))
+            if right == -1 {
+                // The one quotient that does not fit; the machine traps at its remainder, too.
+                return kind == .modulo ? .integer(0) : try unary(.minus, .integer(left))
+            }
+            let quotient = left / right
             let remainder = left % right
             // Swift rounds towards zero, Python down.
             let isBelow = remainder != 0 && (remainder < 0) != (right < 0)

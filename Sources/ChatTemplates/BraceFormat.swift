@@ -153,7 +153,7 @@ extension Interpreter {
         if let text = value.text {
             if format.type != nil && format.type != "s"
                 || format.alignment == .afterSign && format.fill != "0"
-                || !format.plus.isEmpty || !format.separator.isEmpty
+                || format.hasSign || !format.separator.isEmpty
             {
                 throw fail("'\(specification.string)' is no format of a string")
             }

@@ -32,6 +32,12 @@ public struct ChatTemplate: Sendable {
     ) throws(TemplateError) -> String {
         let values = Dict()
         for member in variables.members { values.set(member.name, to: Value(member.value)) }
+        if values.depth > greatestValueDepth {
+            throw TemplateError(
+                line: 1,
+                "the variables have more than \(greatestValueDepth) lists and objects inside each other"
+            )
+        }
         let interpreter = Interpreter(body, scopes, variables: values, now: now, limits: limits)
         return try interpreter.render()
     }

@@ -123,11 +123,7 @@ extension Interpreter {
         case .view(let view) where view.part == .keys:
             return view.dict[try key(of: value)] != nil
         case .range(let range):
-            if let integer = value.integer {
-                let distance = integer &- range.start
-                return range.count > 0 && distance % range.step == 0
-                    && (0..<range.count).contains(distance / range.step)
-            }
+            if let integer = value.integer { return range.contains(integer) }
             fallthrough
         default:
             let cursor = try self.cursor(over: container)

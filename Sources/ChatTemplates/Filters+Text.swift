@@ -212,7 +212,6 @@ extension Filters {
     private static func truncated(
         _ interpreter: Interpreter, _ value: Value, _ arguments: BoundArguments
     ) throws(TemplateError) -> Value {
-        let text = try interpreter.requiredText(value, "truncate")
         let length = try arguments.integer(0, initially: 255, interpreter)
         let end = try arguments.text(2, initially: "...", interpreter)
         var leeway = 5
@@ -223,7 +222,9 @@ extension Filters {
         if room < 0 || leeway < 0 {
             throw interpreter.fail("'truncate' to less than its end takes")
         }
-        if text.count <= length &+ leeway { return .string(text) }
+        // What is short enough may be anything with a length.
+        if try interpreter.count(of: value) - leeway <= length { return value }
+        let text = try interpreter.requiredText(value, "truncate")
         var kept = text.slice(0..<min(room, text.count))
         if !arguments.isTrue(1), let space = kept.findLast(" ") { kept = kept.bytes(0..<space) }
         return .string((kept + end).marked(like: text))

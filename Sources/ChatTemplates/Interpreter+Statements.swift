@@ -96,7 +96,7 @@ extension Interpreter {
             try evaluate(filter, input: .string(text))
         }
         inner.leave()
-        try emit(try string(value))
+        try emit(asIs: value)
         return .normal
     }
 
@@ -124,7 +124,15 @@ extension Interpreter {
         var values = try evaluate(arguments)
         values.keywords.append(("caller", caller))
         line = call.line
-        try emit(try string(try self.call(function, values)))
+        try emit(asIs: try self.call(function, values))
+    }
+
+    /// A block's result goes out without being printed, so it has to be a string.
+    private func emit(asIs value: Value) throws(TemplateError) {
+        guard let text = value.text else {
+            throw fail("a block that gives a value of type \(value.typeName), and no string")
+        }
+        try emit(text)
     }
 
     // MARK: Assignment

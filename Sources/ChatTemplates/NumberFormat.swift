@@ -7,6 +7,8 @@ struct FormatSpecification {
     var alignment: Alignment?
     /// What a positive number begins with: nothing, `+` or a space.
     var plus: Text = ""
+    /// Whether a sign was asked for, be it the usual one.
+    var hasSign = false
     /// `#`: a prefix such as 0x, or a point without digits behind it.
     var isAlternate = false
     var width = 0
@@ -52,7 +54,11 @@ struct FormatSpecification {
             self.alignment = some
             place = 1
         }
-        if take("+") { plus = "+" } else if take(" ") { plus = " " } else { _ = take("-") }
+        for (sign, plus) in [("+", "+"), (" ", " "), ("-", "")] as [(Unicode.Scalar, Text)]
+        where !hasSign && take(sign) {
+            self.plus = plus
+            hasSign = true
+        }
         isAlternate = take("#")
         if take("0"), self.alignment == nil {
             fill = "0"

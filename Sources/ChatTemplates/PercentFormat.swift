@@ -197,15 +197,12 @@ extension Interpreter {
 
     /// Python's `ascii`.
     func ascii(_ value: Value) throws(TemplateError) -> Text {
-        if case .string(let text) = value { return text.quoted(onlyASCII: true) }
         var result = Text()
         for scalar in try repr(value).scalars {
             if scalar.isASCII {
                 result.append(scalar)
             } else {
-                // Quoted on its own it is an escape in quotes.
-                let quoted = Text([scalar]).quoted(onlyASCII: true)
-                result.append(quoted.bytes(1..<(quoted.utf8.count - 1)))
+                result.append(Text.escape(scalar))
             }
         }
         return result

@@ -69,10 +69,7 @@ enum PrettyPrinting {
             return .list(values)
         case .dictionary(let dict):
             let result = Dict()
-            for pair in try interpreter.sorted(
-                dict.pairs,
-                by: { pair in if case .tuple(let items) = pair { items.values[0] } else { pair } })
-            {
+            for pair in try ordered(dict.pairs, interpreter) {
                 guard case .tuple(let items) = pair else { continue }
                 result.set(
                     try interpreter.key(of: items.values[0]), items.values[0],
@@ -81,5 +78,16 @@ enum PrettyPrinting {
             return .dictionary(result)
         default: return value
         }
+    }
+
+    /// By keys, or by their types where keys have no order.
+    private static func ordered(
+        _ pairs: [Value], _ interpreter: Interpreter
+    ) throws(TemplateError) -> [Value] {
+        func key(_ pair: Value) -> Value {
+            if case .tuple(let items) = pair { items.values[0] } else { pair }
+        }
+        if let sorted = try? interpreter.sorted(pairs, by: key) { return sorted }
+        return try interpreter.sorted(pairs) { Value(key($0).typeName) }
     }
 }

@@ -92,7 +92,7 @@ extension Interpreter {
 
 extension Text {
     /// As Python writes a string in its source: in single quotes where that needs no escapes.
-    func quoted(onlyASCII: Bool = false) -> Text {
+    func quoted() -> Text {
         let quote: UInt8 =
             utf8.contains(UInt8(ascii: "'")) && !utf8.contains(UInt8(ascii: "\""))
             ? UInt8(ascii: "\"") : UInt8(ascii: "'")
@@ -108,7 +108,7 @@ extension Text {
                 result.append(scalar)
             case _ where scalar.isASCII && scalar.value >= 32 && scalar.value < 127:
                 result.append(scalar)
-            case _ where !scalar.isASCII && !onlyASCII && scalar.isPrintable: result.append(scalar)
+            case _ where !scalar.isASCII && scalar.isPrintable: result.append(scalar)
             default: result.append(Text.escape(scalar))
             }
         }
@@ -116,7 +116,7 @@ extension Text {
         return result
     }
 
-    private static func escape(_ scalar: Unicode.Scalar) -> String {
+    static func escape(_ scalar: Unicode.Scalar) -> String {
         let digits = String(scalar.value, radix: 16)
         let (letter, width) =
             scalar.value < 0x100 ? ("x", 2) : scalar.value < 0x10000 ? ("u", 4) : ("U", 8)

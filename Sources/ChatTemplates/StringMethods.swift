@@ -19,7 +19,15 @@ struct StringMethods {
             to: names, required: required, of: "the method '\(name)'", interpreter)
     }
 
+    /// Methods that take their arguments by name, too.
+    private static let named: Set<String> = [
+        "split", "rsplit", "splitlines", "expandtabs", "format",
+    ]
+
     func call() throws(TemplateError) -> Value {
+        if !arguments.keywords.isEmpty, !Self.named.contains(name) {
+            throw interpreter.fail("the method '\(name)' takes no keyword arguments")
+        }
         switch name {
         case "format":
             return .string(try interpreter.braceFormat(text, arguments))

@@ -62,10 +62,8 @@ extension Text {
             if place == scalars.count { break }
             let start = place
             if left == 0 {
-                // What is left stays one part, without the space at its far end.
-                var end = scalars.count
-                while end > start, scalars[end - 1].isPythonSpace { end -= 1 }
-                parts.append(Text(scalars[start..<end]).marked(like: self))
+                // What is left stays one part, with the space at its far end.
+                parts.append(Text(scalars[start...]).marked(like: self))
                 break
             }
             while place < scalars.count, !scalars[place].isPythonSpace { place += 1 }

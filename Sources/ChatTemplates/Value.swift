@@ -141,14 +141,22 @@ struct PythonRange: Equatable {
         self.start = start
         self.stop = stop
         self.step = step
-        let (distance, overflow) =
-            step > 0
-            ? stop.subtractingReportingOverflow(start) : start.subtractingReportingOverflow(stop)
-        guard !overflow, step != Int.min else { return nil }
-        count = distance <= 0 ? 0 : (distance - 1) / abs(step) + 1
+        let isEmpty = step > 0 ? stop <= start : stop >= start
+        // Also right where the distance does not fit into an integer.
+        let distance = UInt(bitPattern: step > 0 ? stop &- start : start &- stop)
+        let steps = isEmpty ? 0 : (distance - 1) / step.magnitude + 1
+        guard let count = Int(exactly: steps) else { return nil }
+        self.count = count
     }
 
-    func element(_ index: Int) -> Int { start + index * step }
+    func element(_ index: Int) -> Int { start &+ index &* step }
+
+    func contains(_ value: Int) -> Bool {
+        guard step > 0 ? start <= value && value < stop : stop < value && value <= start else {
+            return false
+        }
+        return UInt(bitPattern: step > 0 ? value &- start : start &- value) % step.magnitude == 0
+    }
 }
 
 /// A sequence that is computed as it is asked for, once: what `map`, `select` and their like give.

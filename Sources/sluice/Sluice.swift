@@ -17,6 +17,7 @@ struct Sluice: ParsableCommand {
         subcommands: [
             RunCommand.self, InspectCommand.self, PlanCommand.self, LogitsCommand.self,
             PackCommand.self, VerifyCommand.self, TokenizeCommand.self, DetokenizeCommand.self,
+            TemplateCommand.self,
             TraceCommand.self, ReplayCommand.self, ProfileCommand.self, TrainPredictorCommand.self,
             BenchCommand.self,
         ])

@@ -3,6 +3,18 @@ import Testing
 
 /// The same as Python, byte for byte.
 struct PythonTests {
+    private static let fixtures = URL(filePath: #filePath).deletingLastPathComponent()
+        .deletingLastPathComponent().appending(path: "Fixtures/templates/language.json")
+    static let language = Result { try TemplateCase.cases(at: fixtures.path) }
+
+    @Test func languageOfTemplates() throws {
+        let cases = try Self.language.get()
+        try #require(cases.count > 100)
+        for some in cases {
+            if let difference = some.difference { Issue.record("\(difference)") }
+        }
+    }
+
     /// More cases than are committed: what `tools/make_template_fixtures.py --cases FILE` has written.
     @Test(
         .enabled(

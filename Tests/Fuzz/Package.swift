@@ -15,6 +15,7 @@
 // ../Fixtures/huggingface/models/mixtral-f32, ../Fixtures/huggingface/tokenizers and others beside them.
 // FuzzRequest and FuzzAnswer begin with nothing, and learn from -dict=Sources/FuzzRequest/words and
 // -dict=Sources/FuzzAnswer/words.
+// That of FuzzTemplate is any folder of chat templates.
 // FuzzPackage wants packages that `sluice pack` has made of small models, with -max_len=524288.
 //
 // The third flag is not a repetition: of two separate ones swiftc obeys the last, and without coverage of
@@ -45,6 +46,7 @@ let package = Package(
         fuzzer("FuzzHuggingFace", "ModelFormats", "Tokenization"),
         fuzzer("FuzzPackage", "ModelFormats"),
         fuzzer("FuzzRequest", "Chat", "JSONTree", "OpenAIAPI"),
+        fuzzer("FuzzTemplate", "ChatTemplates"),
         fuzzer("FuzzTokenizer", "ModelFormats", "Tokenization"),
     ]
 )
