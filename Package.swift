@@ -24,6 +24,7 @@ let package = Package(
         .executable(name: "sluice", targets: ["sluice"]),
         .library(name: "Chat", targets: ["Chat"]),
         .library(name: "ChatTemplates", targets: ["ChatTemplates", "JSONTree"]),
+        .library(name: "Constraints", targets: ["Constraints"]),
         .library(name: "ExpertStreaming", targets: ["ExpertStreaming"]),
         .library(name: "JSONTree", targets: ["JSONTree"]),
         .library(name: "ModelFormats", targets: ["ModelFormats"]),

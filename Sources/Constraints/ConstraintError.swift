@@ -30,12 +30,16 @@ enum Limits {
     static let rulesPerCheck = 1_000
     static let checkedRules = 60_000
     static let automatonStates = 20_000
+    /// Of a pattern and a length together, where the length can be cut.
+    static let lengthProduct = 8_000
     static let automatonEdges = 400_000
     /// Rules waiting to be continued, at run time. Deeper alternatives are not offered.
     static let frameDepth = 100
-    /// Ways in which the text so far can be read, at run time. Of more, the ones nearest to the end are kept:
-    /// each is a true reading, so that what is written stays within the language.
-    static let readings = 512
+    /// Ways in which the text so far can be read, at run time: in all, and of one place in the grammar with
+    /// different stacks. Of more, the ones nearest to the end are kept: each is a true reading, so that what is
+    /// written stays within the language.
+    static let readings = 4096
+    static let readingsPerNode = 32
     /// Until they are forgotten and found anew.
     static let cachedStates = 1 << 14
     static let cachedMasks = 64

@@ -26,6 +26,30 @@ indirect enum Expression: Sendable {
             ? .empty : .sequence(bytes.map { .bytes(ByteSet(CollectionOfOne($0))) })
     }
 
+    /// One of these texts, as a tree of their beginnings: thousands are read as one.
+    static func texts(_ texts: [String]) -> Expression {
+        if texts.count == 1 { return literal(texts[0]) }
+        var children: [[UInt8: Int]] = [[:]]
+        var network = Network(states: [Network.State()])
+        for text in texts {
+            var state = 0
+            for byte in text.utf8 {
+                if let child = children[state][byte] {
+                    state = child
+                    continue
+                }
+                children.append([:])
+                network.states.append(Network.State())
+                children[state][byte] = children.count - 1
+                network.states[state].edges.append(
+                    (.bytes(ByteSet(CollectionOfOne(byte))), children.count - 1))
+                state = children.count - 1
+            }
+            network.states[state].accepts = true
+        }
+        return texts.isEmpty ? .never : .network(network)
+    }
+
     static func optional(_ expression: Expression) -> Expression { .repeated(expression, 0, 1) }
 
     var isNever: Bool { if case .never = self { true } else { false } }

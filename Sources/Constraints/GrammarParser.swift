@@ -35,7 +35,7 @@ struct GrammarParser {
             try rule()
             skipSpace(withLines: true)
         }
-        for (name, number) in numbers where !isDefined.contains(number) {
+        for (number, name) in grammar.names.enumerated() where !isDefined.contains(number) {
             throw ConstraintError("rule '\(name)' is used and not defined", at: "line \(lines[number])")
         }
         guard let root = numbers["root"] else {

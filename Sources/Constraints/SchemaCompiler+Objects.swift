@@ -17,6 +17,8 @@ extension SchemaCompiler {
     private struct Additional {
         var name: Expression
         var parts: [Part]
+        /// Nothing is said about the names.
+        var isAnyName = false
     }
 
     private struct Layout {
@@ -39,7 +41,7 @@ extension SchemaCompiler {
         let layout = try layout(of: schemas)
         if let most = layout.most, most < layout.least { return .never }
         guard layout.names.isEmpty, layout.additional.count == 1, layout.least == 0,
-            layout.most == nil, layout.additional[0].parts.isEmpty, case .rule = layout.additional[0].name
+            layout.most == nil, layout.additional[0].parts.isEmpty, layout.additional[0].isAnyName
         else { return try members(of: layout, at: schemas.first?.pointer ?? "#") }
         return shared.object(&grammar)
     }
@@ -127,7 +129,11 @@ extension SchemaCompiler {
         if all.isEmpty, declared.isEmpty, allowedNames == nil {
             let parts = schemas.compactMap { $0.child("additionalProperties") }.map { Part.schema($0) }
             guard isOpen, try flatten(parts) != nil else { return [] }
-            return [Additional(name: shared.string(&grammar), parts: parts.filter { !$0.isTrue })]
+            return [
+                Additional(
+                    name: shared.string(&grammar), parts: parts.filter { !$0.isTrue },
+                    isAnyName: true)
+            ]
         }
         do throws(Automaton.TooLarge) {
             var base = try (allowedNames ?? .anything).subtracting(Automaton(literals: declared))

@@ -91,7 +91,10 @@ extension SchemaCompiler {
                 result = try result.subtracting(Automaton(literals: facts.excluded))
             }
             if facts.least > 0 || facts.most != nil {
-                result = try result.intersection(Automaton(length: facts.least, facts.most))
+                // As long as the product stays small: a url of up to 2083 characters need not be as long.
+                let longest = max(facts.least, Limits.lengthProduct / result.accepts.count)
+                result = try result.intersection(
+                    Automaton(length: facts.least, facts.most.map { min($0, longest) }))
             }
             return result
         } catch {
@@ -192,8 +195,9 @@ enum StringFormat {
         "([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(\\.\\d{1,6})?(Z|[+-]([01]\\d|2[0-3]):[0-5]\\d)"
     private static let clock = "T(\\d{1,2}H(\\d{1,2}M)?(\\d{1,2}S)?|\\d{1,2}M(\\d{1,2}S)?|\\d{1,2}S)"
     private static let octet = "(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)"
-    private static let label = "[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?"
-    private static let hostname = "\(label)(\\.\(label)){0,6}\\.[a-z]{2,10}"
+    // Few states, since a maxLength multiplies them.
+    private static let label = "[a-z0-9]{1,16}(-[a-z0-9]{1,8})?"
+    private static let hostname = "(\(label)\\.){1,3}[a-z]{2,6}"
     private static let mailbox = "[A-Za-z0-9_+-]{1,20}(\\.[A-Za-z0-9_+-]{1,20}){0,2}"
     private static let group = "[0-9a-f]{1,4}"
     private static let ipv6 =

@@ -36,7 +36,7 @@ extension SchemaCompiler {
         var facts = try facts(schemas)
         if let values = facts.values {
             let chosen = try fitting(values, schemas)
-            return .choice(chosen.map { .literal($0.text) })
+            return .texts(chosen.map(\.text))
         }
         // Without a type, a schema about properties is also fulfilled by a string. It is an object that is meant.
         if facts.types == .all, !isChecking {

@@ -48,8 +48,10 @@ struct SchemaCompiler {
         var compiler = SchemaCompiler(document: SchemaDocument(root: schema), isChecking: false)
         let root = try compiler.compile([.schema(LocatedSchema(json: schema, pointer: "#"))])
         compiler.grammar.root = root
-        guard compiler.grammar.hasText else {
-            throw ConstraintError("no value can fulfil this schema", at: "#")
+        if let rule = compiler.grammar.emptyRule {
+            // A rule of a conjunction is named by its parts: "s#/properties/a p#/allOf/0".
+            let part = compiler.grammar.names[rule].prefix { $0 != " " }
+            throw ConstraintError("no value can fulfil this schema", at: String(part.dropFirst()))
         }
         return compiler.grammar
     }
@@ -124,7 +126,7 @@ struct SchemaCompiler {
             case .choice(let ways, let pointer): flat.choices.append((ways, pointer))
             case .plain(let schema):
                 if seen.insert(schema.pointer).inserted { flat.plain.append(schema) }
-            case .schema(let schema): pending.append((schema, []))
+            case .schema(let schema): pending.append((schema, [schema.pointer]))
             }
         }
         pending.reverse()
@@ -149,14 +151,14 @@ struct SchemaCompiler {
                     throw ConstraintError(
                         "expected a string, found \(reference.kind)", at: schema.at("$ref"))
                 }
-                guard !path.contains(reference), path.count < Limits.depth else {
+                let target = try document.resolve(reference, from: schema.at("$ref"))
+                guard !path.contains(target.pointer), path.count < Limits.depth else {
                     throw ConstraintError("refers to itself", at: schema.at("$ref"))
                 }
-                let target = try document.resolve(reference, from: schema.at("$ref"))
-                pending.append((target, path + [reference]))
+                pending.append((target, path + [target.pointer]))
             }
             for element in try schema.elements("allOf").reversed() {
-                pending.append((element, path))
+                pending.append((element, path + [element.pointer]))
             }
             try addChoices(of: schema, to: &flat)
         }
@@ -282,7 +284,31 @@ extension JSONObject {
 
 extension Grammar {
     /// Whether there is a text at all.
-    var hasText: Bool {
+    var hasText: Bool { root.hasText(rulesWithText) }
+
+    /// The innermost rule of a schema that keeps the grammar from having any text; nil where it has some.
+    fileprivate var emptyRule: Int? {
+        let known = rulesWithText
+        guard !root.hasText(known) else { return nil }
+        var last: Int?
+        var seen: Set<Int> = []
+        var expression = root
+        while true {
+            switch expression {
+            case .sequence(let parts), .choice(let parts):
+                guard let next = parts.first(where: { !$0.hasText(known) }) else { return last }
+                expression = next
+            case .repeated(let body, _, _): expression = body
+            case .rule(let rule):
+                guard seen.insert(rule).inserted else { return last ?? rule }
+                if names[rule].contains("#") { last = rule }
+                expression = rules[rule]
+            default: return last
+            }
+        }
+    }
+
+    private var rulesWithText: [Bool] {
         var known = Array(repeating: false, count: rules.count)
         var isChanged = true
         while isChanged {
@@ -292,7 +318,7 @@ extension Grammar {
                 isChanged = true
             }
         }
-        return root.hasText(known)
+        return known
     }
 }
 

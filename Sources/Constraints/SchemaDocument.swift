@@ -83,6 +83,7 @@ struct SchemaDocument: Sendable {
                 at: place)
         }
         var json = root
+        var pointer = "#"
         for part in reference.dropFirst(2).split(separator: "/", omittingEmptySubsequences: false)
         where reference != "#" {
             let name = SchemaDocument.unescaped(String(part))
@@ -97,8 +98,9 @@ struct SchemaDocument: Sendable {
                     "refers to \(JSON.string(reference).text), which is not there", at: place)
             }
             json = next
+            pointer += "/" + SchemaDocument.escaped(name)
         }
-        return LocatedSchema(json: json, pointer: reference)
+        return LocatedSchema(json: json, pointer: pointer)
     }
 
     private static func unescaped(_ part: String) -> String {

@@ -7,7 +7,7 @@
 ///     state     a set of readings, with a number; state 0 has none: the text is not in the language
 ///     row       for each class of bytes the state that comes next, -1 while it is unknown
 ///
-/// Readings beyond `Limits.readings`, and those whose stack would become too deep, are dropped. That makes
+/// Readings beyond what `Limits` allows, and those whose stack would become too deep, are dropped. That makes
 /// the language smaller and never larger. Each one that stays can reach the end: nodes without an end are
 /// dropped as well, and what is dropped for depth is measured with the frames that its end still needs.
 struct StateMachine: Sendable {
@@ -227,12 +227,7 @@ struct StateMachine: Sendable {
             visited.removeAll(keepingCapacity: true)
         }
         var members = found.count > 1 ? Array(Set(found)) : found
-        if members.count > Limits.readings {
-            members.sort {
-                (need(of: $0), $0.node, $0.frame) < (need(of: $1), $1.node, $1.frame)
-            }
-            members.removeLast(members.count - Limits.readings)
-        }
+        if members.count > Limits.readingsPerNode { dropFarthest(of: &members) }
         members.sort { ($0.node, $0.frame) < ($1.node, $1.frame) }
         if let number = stateNumbers[members] { return number }
         let number = Int32(readings.count)
@@ -243,6 +238,21 @@ struct StateMachine: Sendable {
         // What comes after the dead state is dead.
         rows += Array(repeating: number == 0 ? 0 : -1, count: classCount)
         return number
+    }
+
+    /// Keeps what `Limits` allows, and the reading nearest to the end in any case.
+    private func dropFarthest(of members: inout [Reading]) {
+        members.sort { (need(of: $0), $0.node, $0.frame) < (need(of: $1), $1.node, $1.frame) }
+        var counts: [Int32: Int] = [:]
+        var kept = 0
+        members.removeAll { member in
+            counts[member.node, default: 0] += 1
+            if counts[member.node, default: 0] > Limits.readingsPerNode || kept == Limits.readings {
+                return true
+            }
+            kept += 1
+            return false
+        }
     }
 
     // MARK: The end

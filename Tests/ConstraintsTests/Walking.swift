@@ -87,3 +87,11 @@ func offered(_ matcher: inout ConstraintMatcher, _ small: SmallVocabulary = .sha
         small.tokens[$0]
     }
 }
+
+enum Fixtures {
+    static func json(_ name: String) throws -> JSON {
+        let folder = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        let file = folder.appending(path: "Fixtures/constraints/\(name)")
+        return try JSON(parsing: Array(Data(contentsOf: file)))
+    }
+}

@@ -15,7 +15,9 @@
 // ../Fixtures/huggingface/models/mixtral-f32, ../Fixtures/huggingface/tokenizers and others beside them.
 // FuzzRequest and FuzzAnswer begin with nothing, and learn from -dict=Sources/FuzzRequest/words and
 // -dict=Sources/FuzzAnswer/words.
-// That of FuzzTemplate is any folder of chat templates.
+// The corpus of FuzzTemplate is any folder of chat templates.
+// FuzzConstraints needs no corpus, with -max_len=512 -timeout=20; the schemas of ../Fixtures/constraints, one a file
+// and each after a byte such as "b", make it see more of them.
 // FuzzPackage wants packages that `sluice pack` has made of small models, with -max_len=524288.
 //
 // The third flag is not a repetition: of two separate ones swiftc obeys the last, and without coverage of
@@ -42,6 +44,7 @@ let package = Package(
     dependencies: [.package(name: "sluice", path: "../..")],
     targets: [
         fuzzer("FuzzAnswer", "Chat", "OpenAIAPI"),
+        fuzzer("FuzzConstraints", "Constraints", "JSONTree"),
         fuzzer("FuzzGGUF", "ModelFormats"),
         fuzzer("FuzzHuggingFace", "ModelFormats", "Tokenization"),
         fuzzer("FuzzPackage", "ModelFormats"),
