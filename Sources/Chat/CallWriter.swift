@@ -6,6 +6,14 @@ import OpenAIAPI
 struct CallWriter {
     let family: ChatFamily
     let allowsSeveral: Bool
+    /// Names of all tools of the request in their order, for errors.
+    let order: [String]
+
+    init(_ family: ChatFamily, allowsSeveral: Bool, order: [String]) {
+        self.family = family
+        self.allowsSeveral = allowsSeveral
+        self.order = order
+    }
 
     /// At least one call of these tools.
     func parts(for tools: [ToolDefinition]) throws(APIError) -> [ConstraintPart] {
@@ -106,10 +114,11 @@ struct CallWriter {
         _ way: (ToolDefinition) throws(ConstraintError) -> [ConstraintPart]
     ) throws(APIError) -> [[ConstraintPart]] {
         var ways: [[ConstraintPart]] = []
-        for (index, tool) in tools.enumerated() {
+        for tool in tools {
             do throws(ConstraintError) {
                 ways.append(try way(tool))
             } catch {
+                let index = order.firstIndex(of: tool.name) ?? 0
                 throw .invalid(
                     "Invalid schema for function '\(tool.name)': \(error).",
                     param: "tools[\(index)].function.parameters",

@@ -20,13 +20,19 @@ extension ChatModel {
         if case .function(let name) = request.toolChoice {
             tools = tools.filter { $0.name == name }
         }
-        let writer = CallWriter(family: family, allowsSeveral: request.allowsParallelToolCalls)
+        let writer = callWriter(request)
         let calls = try writer.parts(for: tools)
         guard request.toolChoice == .auto, let answer else {
             return try compiled(thought(calls, thinking), param: "tools")
         }
         return try compiled(
             thought([.choice([calls, harmonyFinal + answer])], thinking), param: "response_format")
+    }
+
+    private func callWriter(_ request: ChatCompletionRequest) -> CallWriter {
+        CallWriter(
+            family, allowsSeveral: request.allowsParallelToolCalls,
+            order: request.tools.map(\.name))
     }
 
     /// What `response_format` asks for; nil for text.
@@ -88,7 +94,8 @@ extension ChatModel {
         case .never: return parts
         case .begun: return rest
         case .possible:
-            return [.choice([parts, [.literal(brackets.open)] + rest])]
+            let line = ConstraintPart.choice([[], [.literal("\n")]])
+            return [.choice([parts, [line, .literal(brackets.open)] + rest])]
         }
     }
 
@@ -97,7 +104,7 @@ extension ChatModel {
     private func triggeredCalls(_ request: ChatCompletionRequest, _ thinking: Thinking)
         throws(APIError) -> Constraint?
     {
-        let writer = CallWriter(family: family, allowsSeveral: request.allowsParallelToolCalls)
+        let writer = callWriter(request)
         guard let (triggers, parts) = try writer.triggered(request.tools, onlyStrict: true) else {
             return nil
         }

@@ -145,7 +145,8 @@ struct Fields {
 
     /// Refuses what nobody took.
     func finish() throws(APIError) {
-        guard let name = object.names.first(where: { !taken.contains($0) }) else { return }
+        let unknown = object.members.first { !taken.contains($0.name) && !$0.value.isNull }
+        guard let name = unknown?.name else { return }
         throw .invalid(
             "Unrecognized request argument supplied: \(path(of: name))", param: path(of: name),
             code: "unknown_parameter")

@@ -216,10 +216,12 @@ struct ChatModelTests {
         #expect(error?.status == 400)
         #expect(error?.param == "response_format")
         request.responseFormat = .text
-        request.tools = [ToolDefinition(name: "f", parameters: ["type": "nothing"])]
-        request.toolChoice = .required
+        request.tools = [
+            OutputParserTests.time, ToolDefinition(name: "f", parameters: ["type": "nothing"]),
+        ]
+        request.toolChoice = .function("f")
         error = #expect(throws: APIError.self) { try model.constraint(for: request) }
-        #expect(error?.param == "tools[0].function.parameters")
+        #expect(error?.param == "tools[1].function.parameters")
         #expect(error?.message.contains("function 'f'") == true)
     }
 
@@ -340,14 +342,14 @@ struct ChatModelTests {
                 == Said(calls: [.init("get_weather", #"{"city":"Rome"}"#), .init("get_time", "{}")])
         )
 
-        let several = CallWriter(family: family, allowsSeveral: true)
+        let several = CallWriter(family, allowsSeveral: true, order: [])
         let constraint = try Constraint.sequence(several.parts(for: Self.tools))
         #expect(constraint.matches(Array(text.utf8)))
         #expect(!constraint.matches(Array(text.utf8.dropLast())))
         #expect(!constraint.matches(Array((text + "x").utf8)))
         #expect(!constraint.matches(Array(text.replacing("get_time", with: "got_time").utf8)))
         // Where one call is allowed, two are too many.
-        let single = CallWriter(family: family, allowsSeveral: false)
+        let single = CallWriter(family, allowsSeveral: false, order: [])
         #expect(
             try !Constraint.sequence(single.parts(for: Self.tools)).matches(Array(text.utf8)))
 
@@ -389,7 +391,7 @@ struct ChatModelTests {
             Self.parsed(family, text)
                 == Said(calls: [.init("get_weather", #"{"city": "Rome"}"#)]))
         let constraint = try Constraint.sequence(
-            CallWriter(family: family, allowsSeveral: true).parts(for: Self.tools))
+            CallWriter(family, allowsSeveral: true, order: []).parts(for: Self.tools))
         #expect(constraint.matches(Array(text.utf8)))
         #expect(!constraint.matches(Array(text.replacing("Rome", with: "\"").utf8)))
     }

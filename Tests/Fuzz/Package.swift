@@ -13,9 +13,11 @@
 //
 // The corpus of FuzzTokenizer is ../Fixtures/tokenizers, with -max_len=32768; that of FuzzHuggingFace
 // ../Fixtures/huggingface/models/mixtral-f32, ../Fixtures/huggingface/tokenizers and others beside them.
-// FuzzConstraints needs none, with -max_len=512 -timeout=20; the schemas of ../Fixtures/constraints, one a file
+// FuzzRequest and FuzzAnswer begin with nothing, and learn from -dict=Sources/FuzzRequest/words and
+// -dict=Sources/FuzzAnswer/words.
+// The corpus of FuzzTemplate is any folder of chat templates.
+// FuzzConstraints needs no corpus, with -max_len=512 -timeout=20; the schemas of ../Fixtures/constraints, one a file
 // and each after a byte such as "b", make it see more of them.
-// That of FuzzTemplate is any folder of chat templates.
 // FuzzPackage wants packages that `sluice pack` has made of small models, with -max_len=524288.
 //
 // The third flag is not a repetition: of two separate ones swiftc obeys the last, and without coverage of
@@ -41,10 +43,12 @@ let package = Package(
     name: "fuzz",
     dependencies: [.package(name: "sluice", path: "../..")],
     targets: [
+        fuzzer("FuzzAnswer", "Chat", "OpenAIAPI"),
         fuzzer("FuzzConstraints", "Constraints", "JSONTree"),
         fuzzer("FuzzGGUF", "ModelFormats"),
         fuzzer("FuzzHuggingFace", "ModelFormats", "Tokenization"),
         fuzzer("FuzzPackage", "ModelFormats"),
+        fuzzer("FuzzRequest", "Chat", "JSONTree", "OpenAIAPI"),
         fuzzer("FuzzTemplate", "ChatTemplates"),
         fuzzer("FuzzTokenizer", "ModelFormats", "Tokenization"),
     ]

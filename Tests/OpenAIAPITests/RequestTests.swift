@@ -70,7 +70,10 @@ struct RequestTests {
 
     @Test func `what is not given is the server's to choose`() throws {
         let request = try ChatCompletionRequest(
-            ["messages": [["role": "user", "content": "Hi"]], "temperature": nil, "stop": nil])
+            [
+                "messages": [["role": "user", "content": "Hi", "audio": nil]], "temperature": nil,
+                "x": nil,
+            ])
         #expect(request == ChatCompletionRequest(messages: [.init(role: .user, content: "Hi")]))
         #expect(request.sampling == SamplingFields())
         #expect(request.topLogprobs == nil)
