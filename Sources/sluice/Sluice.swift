@@ -10,12 +10,13 @@ struct Sluice: ParsableCommand {
             MODEL is a GGUF file (of a split one, any part) or a package that `sluice pack` made. Without \
             MODEL, or with the word demo, the bundled demo model is used.
 
-            Exit status: 0 done, 64 wrong usage, 65 the model file is bad, 66 a file cannot be opened, 73 nor created, \
-            74 the disk failed, 78 the memory allowed is too small.
+            Exit status: 0 done, 64 wrong usage, 65 the model file is bad, 66 a file cannot be opened, 69 no answer from \
+            the server, 73 a file cannot be created, 74 the disk failed, 78 the memory allowed is too small.
             """,
         version: Versions.text,
         subcommands: [
-            RunCommand.self, InspectCommand.self, PlanCommand.self, LogitsCommand.self,
+            RunCommand.self, ChatCommand.self, InspectCommand.self, PlanCommand.self,
+            LogitsCommand.self,
             PackCommand.self, VerifyCommand.self, TokenizeCommand.self, DetokenizeCommand.self,
             TraceCommand.self, ReplayCommand.self, ProfileCommand.self, TrainPredictorCommand.self,
             BenchCommand.self,
