@@ -93,14 +93,15 @@ struct Exchange: Sendable {
                     mailbox.adopt(channel)
                 }
             }
+        let channel: any Channel
         do {
-            try await withTaskCancellationHandler {
+            channel = try await withTaskCancellationHandler {
                 switch address {
                 case .socket(""): throw SocketAddressError.unixDomainSocketPathTooLong
                 case .socket(let path):
-                    _ = try await bootstrap.connect(unixDomainSocketPath: path).get()
+                    try await bootstrap.connect(unixDomainSocketPath: path).get()
                 case .tcp(let host, let port):
-                    _ = try await bootstrap.channelOption(.socketOption(.so_keepalive), value: 1)
+                    try await bootstrap.channelOption(.socketOption(.so_keepalive), value: 1)
                         .connect(host: host, port: port).get()
                 }
             } onCancel: {
@@ -109,6 +110,13 @@ struct Exchange: Sendable {
         } catch {
             try Task.checkCancellation()
             throw ClientError(unreachable: address, because: error, after: connecting)
+        }
+        mailbox.settle(on: channel)
+        do {
+            try await channel.triggerUserOutboundEvent(ResponseHandler.Event.send).get()
+        } catch {
+            try Task.checkCancellation()
+            throw ClientError(interruption: error, at: address)
         }
     }
 }

@@ -19,7 +19,8 @@ final class Mailbox: Sendable {
         /// Set when nothing more will come.
         var ending: Result<ResponsePart?, any Error>?
         var reader: Reader?
-        var channel: (any Channel)?
+        /// The connection; before there is one, all that are tried.
+        var channels: [any Channel] = []
         var isAbandoned = false
     }
     private let state = Mutex(State())
@@ -30,10 +31,19 @@ final class Mailbox: Sendable {
 
     // MARK: the channel's side
 
-    /// Names the channel, as soon as there is one; it is closed at once if nobody waits any more.
+    /// Names a channel that may become the connection; it is closed at once if nobody waits any more.
     func adopt(_ channel: any Channel) {
         let isAbandoned = state.withLock { state in
-            state.channel = channel
+            state.channels.append(channel)
+            return state.isAbandoned
+        }
+        if isAbandoned { channel.close(promise: nil) }
+    }
+
+    /// Names the channel that is the connection.
+    func settle(on channel: any Channel) {
+        let isAbandoned = state.withLock { state in
+            state.channels = [channel]
             return state.isAbandoned
         }
         if isAbandoned { channel.close(promise: nil) }
@@ -57,7 +67,7 @@ final class Mailbox: Sendable {
         let reader = state.withLock { state -> Reader? in
             guard state.ending == nil else { return nil }
             state.ending = ending
-            state.channel = nil
+            state.channels = []
             return state.reader.take()
         }
         reader?.resume(with: ending)
@@ -71,7 +81,7 @@ final class Mailbox: Sendable {
             try await withCheckedThrowingContinuation { reader in
                 let (result, resumes) = next(reader)
                 if let result { reader.resume(with: result) }
-                resumes?.triggerUserOutboundEvent(ResponseHandler.ReadMore(), promise: nil)
+                resumes?.triggerUserOutboundEvent(ResponseHandler.Event.readMore, promise: nil)
             }
         } onCancel: {
             abandon()
@@ -87,7 +97,8 @@ final class Mailbox: Sendable {
             if state.isAbandoned { return (.failure(CancellationError()), nil) }
             if let part = state.parts.popFirst() {
                 return (
-                    .success(part), state.parts.count == Self.capacity / 2 ? state.channel : nil
+                    .success(part),
+                    state.parts.count == Self.capacity / 2 ? state.channels.first : nil
                 )
             }
             if let ending = state.ending { return (ending, nil) }
@@ -98,13 +109,14 @@ final class Mailbox: Sendable {
 
     /// Nobody wants the rest.
     func abandon() {
-        let (channel, reader) = state.withLock { state in
+        let (channels, reader) = state.withLock { state in
+            defer { state.channels = [] }
             state.isAbandoned = true
             state.parts = []
-            return (state.channel.take(), state.reader.take())
+            return (state.channels, state.reader.take())
         }
         reader?.resume(throwing: CancellationError())
-        channel?.close(promise: nil)
+        for channel in channels { channel.close(promise: nil) }
     }
 }
 

@@ -1,7 +1,9 @@
 import NIOCore
 import NIOHTTP1
 
-/// Sends one request when the channel opens, passes the response on, and closes the channel.
+/// Sends one request when it is told to, passes the response on, and closes the channel.
+///
+/// Before that it is one of several attempts to connect, perhaps, and says nothing.
 ///
 /// It reads only while the other side wants more: a reader that stops stops the server, through the
 /// socket's buffers, and not this process's memory.
@@ -18,6 +20,7 @@ final class ResponseHandler: ChannelInboundHandler, ChannelOutboundHandler {
 
     private var gathered: [UInt8] = []
     private var wantsMore = true
+    private var hasBegun = false
     private var hasEnded = false
     private var lastProgress = NIODeadline.now()
     private var alarm: Scheduled<Void>?
@@ -29,7 +32,8 @@ final class ResponseHandler: ChannelInboundHandler, ChannelOutboundHandler {
         self.silence = silence
     }
 
-    func channelActive(context: ChannelHandlerContext) {
+    private func begin(_ context: ChannelHandlerContext) {
+        hasBegun = true
         context.write(wrapOutboundOut(.head(head)), promise: nil)
         if !body.isEmpty {
             context.write(
@@ -39,7 +43,6 @@ final class ResponseHandler: ChannelInboundHandler, ChannelOutboundHandler {
         context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
         lastProgress = .now()
         if let silence { watch(context, within: silence) }
-        context.fireChannelActive()
         context.read()
     }
 
@@ -66,19 +69,27 @@ final class ResponseHandler: ChannelInboundHandler, ChannelOutboundHandler {
     func triggerUserOutboundEvent(
         context: ChannelHandlerContext, event: Any, promise: EventLoopPromise<Void>?
     ) {
-        guard event is ReadMore else {
+        switch event as? Event {
+        case .send: begin(context)
+        case .readMore:
+            // Waiting for the reader was not the server's silence.
+            if !wantsMore { lastProgress = .now() }
+            wantsMore = true
+            if !hasEnded { context.read() }
+        case nil:
             context.triggerUserOutboundEvent(event, promise: promise)
             return
         }
         promise?.succeed(())
-        // Waiting for the reader was not the server's silence.
-        if !wantsMore { lastProgress = .now() }
-        wantsMore = true
-        if !hasEnded { context.read() }
     }
 
-    /// The reader has room again.
-    struct ReadMore: Sendable {}
+    /// What the other side asks for.
+    enum Event: Sendable {
+        /// This is the connection: send the request.
+        case send
+        /// The reader has room again.
+        case readMore
+    }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         passGathered()
@@ -99,7 +110,7 @@ final class ResponseHandler: ChannelInboundHandler, ChannelOutboundHandler {
     }
 
     private func pass(_ part: ResponsePart) {
-        if !hasEnded { wantsMore = mailbox.put(part) }
+        if hasBegun, !hasEnded { wantsMore = mailbox.put(part) }
     }
 
     /// Only the first end counts: what goes wrong while a channel with a whole response closes is
@@ -107,7 +118,7 @@ final class ResponseHandler: ChannelInboundHandler, ChannelOutboundHandler {
     private func end(_ error: (any Error)?) {
         hasEnded = true
         alarm?.cancel()
-        mailbox.end(error)
+        if hasBegun { mailbox.end(error) }
     }
 
     private func watch(_ context: ChannelHandlerContext, within time: TimeAmount) {

@@ -105,6 +105,20 @@ struct AnswerTests {
         }
     }
 
+    @Test func `a server may be asked by TCP, at whichever address of its name answers`()
+        async throws
+    {
+        let port = Counter()
+        try await FakeServer.run(port: port) { connection in
+            #expect(connection.request.head.contains("\r\nhost: localhost:"))
+            try await connection.send(Wire.json(Self.completion))
+        } _: { _ async throws in
+            let client = SluiceClient(.tcp(host: "localhost", port: port.value))
+            let answer = try await client.chat(Self.question)
+            #expect(answer.choices[0].message.content == "Hi.")
+        }
+    }
+
     @Test func `a text is continued, whole and in pieces`() async throws {
         let piece = #"{"id":"t","object":"text_completion","created":1,"model":"m","choices":[{"#
         try await FakeServer.run { connection in

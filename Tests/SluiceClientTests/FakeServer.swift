@@ -4,24 +4,31 @@ import NIOPosix
 import SluiceClient
 import Synchronization
 
-/// A server on a Unix socket that does with each connection what a test says, byte for byte.
+/// A server that does with each connection what a test says, byte for byte.
 struct FakeServer: Sendable {
+    /// Of its Unix socket.
     let path: String
     private let listener: NIOAsyncChannel<NIOAsyncChannel<ByteBuffer, ByteBuffer>, Never>
 
-    /// Serves connections with `answer` while `body` runs.
+    /// Serves connections with `answer` while `body` runs; by TCP if `port` is there to take the port.
     static func run<Result: Sendable>(
+        port: Counter? = nil,
         answer: @escaping @Sendable (Connection) async throws -> Void,
         _ body: @Sendable (FakeServer) async throws -> Result
     ) async throws -> Result {
         let path = "/tmp/sluice-client-\(getpid())-\(UInt32.random(in: 0 ... .max))"
+        let address =
+            try port == nil
+            ? SocketAddress(unixDomainSocketPath: path)
+            : SocketAddress(ipAddress: "127.0.0.1", port: 0)
         let listener = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
-            .bind(unixDomainSocketPath: path) { channel in
+            .bind(to: address) { channel in
                 channel.eventLoop.makeCompletedFuture {
                     try NIOAsyncChannel<ByteBuffer, ByteBuffer>(
                         wrappingChannelSynchronously: channel)
                 }
             }
+        port?.add(listener.channel.localAddress?.port ?? 0)
         defer { try? FileManager.default.removeItem(atPath: path) }
         let server = FakeServer(path: path, listener: listener)
         return try await withThrowingTaskGroup(of: Void.self) { group in
