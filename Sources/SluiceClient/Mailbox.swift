@@ -102,6 +102,7 @@ final class Mailbox: Sendable {
                 )
             }
             if let ending = state.ending { return (ending, nil) }
+            precondition(state.reader == nil, "two tasks read one response; give each its own")
             state.reader = reader
             return (nil, nil)
         }
