@@ -85,6 +85,16 @@ extension SluiceClient {
             silence: timeouts.answer)
     }
 
+    /// Has the memory of the expert cache given back, until the next request fills it again
+    /// (`POST /v1/sluice/cache`).
+    ///
+    /// - Returns: the state of the cache afterwards.
+    @discardableResult
+    public func releaseCache() async throws -> JSON {
+        try await answer(
+            to: .POST, "/v1/sluice/cache", ["release": true], silence: timeouts.answer)
+    }
+
     private func missing(_ name: String) -> ClientError {
         ClientError(.badResponse, "\(address): the answer has no usable '\(name)'")
     }

@@ -169,8 +169,8 @@ struct AnswerTests {
             case "GET /props HTTP/1.1": answer = #"{"n_ctx":4096}"#
             case "GET /v1/sluice/cache HTTP/1.1": answer = #"{"bytes":1}"#
             case "POST /v1/sluice/cache HTTP/1.1":
-                #expect(body["memory"] == "3G")
-                answer = #"{"bytes":2}"#
+                #expect(body == ["memory": "3G"] || body == ["release": true])
+                answer = body["release"] == nil ? #"{"bytes":2}"# : #"{"bytes":0}"#
             default:
                 Issue.record("\(line)")
                 return
@@ -186,6 +186,7 @@ struct AnswerTests {
             #expect(try await client.props()["n_ctx"] == 4096)
             #expect(try await client.cache()["bytes"] == 1)
             #expect(try await client.resize(memory: "3G")["bytes"] == 2)
+            #expect(try await client.releaseCache()["bytes"] == 0)
         }
     }
 
