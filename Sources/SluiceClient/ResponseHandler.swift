@@ -34,6 +34,8 @@ final class ResponseHandler: ChannelInboundHandler, ChannelOutboundHandler {
 
     private func begin(_ context: ChannelHandlerContext) {
         hasBegun = true
+        // The server has hung up already.
+        guard !hasEnded else { return mailbox.end(ChannelError.eof) }
         context.write(wrapOutboundOut(.head(head)), promise: nil)
         if !body.isEmpty {
             context.write(

@@ -1,4 +1,6 @@
 import Foundation
+import NIOCore
+import NIOPosix
 import Testing
 
 @testable import SluiceClient
@@ -188,6 +190,20 @@ struct FailureTests {
             #expect(error?.description.hasPrefix(server.path) == true)
             #expect(error?.description.contains("\n") == false)
         }
+    }
+
+    @Test(.timeLimit(.minutes(1)))
+    func `a server that hangs up before it is asked is an error, whenever it does`() async throws {
+        let path = "/tmp/sluice-client-hangup-\(getpid())"
+        let listener = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .childChannelInitializer { $0.close() }
+            .bind(unixDomainSocketPath: path).get()
+        for _ in 0..<200 {
+            let error = await error(SluiceClient(.socket(path)))
+            #expect(error?.kind == .connectionLost, "\(error?.description ?? "")")
+        }
+        try await listener.close()
+        unsafe unlink(path)
     }
 
     static let brokenStreams: [(response: String, kind: ClientError.Kind)] = [
