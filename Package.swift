@@ -145,8 +145,8 @@ let package = Package(
         .testTarget(
             name: "GenerationTests",
             dependencies: [
-                "Constraints", "ExpertStreaming", "Generation", "Inference", "ModelFormats",
-                "Tokenization",
+                "CAllocationCounter", "Constraints", "ExpertStreaming", "Generation", "Inference",
+                "ModelFormats", "Tokenization",
             ], swiftSettings: swiftSettings),
         .testTarget(
             name: "JSONTreeTests", dependencies: ["JSONTree"], swiftSettings: swiftSettings),

@@ -22,9 +22,6 @@ struct PrefixSaving {
 
 // Sequences on disk: read instead of a slice of the prompt, and written while there is no work.
 extension EngineLoop {
-    /// Bytes read or written between two tokens, at most: 1 ms of a disk of 2 GB/s.
-    private static let blockBytes = 2 << 20
-
     /// Opens the prefix cache, where there is to be one.
     static func store(
         settings: SchedulerSettings, model: ModelDescription, options: EngineOptions,
@@ -32,7 +29,9 @@ extension EngineLoop {
     ) -> PrefixStore? {
         guard let directory = settings.prefixCacheDirectory else { return nil }
         var blockPositions = 256
-        while blockPositions > 1, blockPositions * engine.bytesPerPosition > blockBytes {
+        while blockPositions > 1,
+            blockPositions * engine.bytesPerPosition > settings.prefixCacheBlockBytes
+        {
             blockPositions /= 2
         }
         return PrefixStore(

@@ -92,10 +92,11 @@ final class EngineLoop {
             }
         } catch {
             for index in slots.indices { fail(index, "\(error)") }
-            _ = takeNews()
+            publish()
             throw error
         }
         saveBeforeEnd()
+        publish()
     }
 
     // MARK: News
@@ -148,6 +149,12 @@ final class EngineLoop {
         }
         for choice in news.admitted { admit(choice) }
         return !news.isOver
+    }
+
+    /// Tells the counters, at the end.
+    private func publish() {
+        let (statistics, now) = (engine.statistics, host_nanoseconds())
+        core.inbox.withLock { publish(&$0, statistics, now) }
     }
 
     private func publish(

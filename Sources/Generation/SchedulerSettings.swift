@@ -22,6 +22,9 @@ public struct SchedulerSettings: Sendable {
     /// Takes a line about something that the operator may want to know.
     public var log: @Sendable (String) -> Void = { _ in }
 
+    /// Bytes of the prefix cache that are read or written between two tokens, at most: 1 ms of a
+    /// disk of 2 GB/s. Less in tests.
+    var prefixCacheBlockBytes = 2 << 20
     /// Called before every step: tests hold the engine there.
     var beforeStep: @Sendable () -> Void = {}
 

@@ -53,6 +53,8 @@ import Testing
         settings.prefixCacheDirectory = folder.path
         settings.prefixCacheLeastTokens = 16
         settings.prefixCacheDelaySeconds = 0
+        // Some positions: several blocks.
+        settings.prefixCacheBlockBytes = 4 << 10
         settings.log = { folder.log($0) }
     }
 
@@ -64,7 +66,7 @@ import Testing
     ) async throws -> (answer: Answer, counters: PrefixCacheCounters) {
         let scheduler = try served.loading(
             slots: 2,
-            {
+            settings: {
                 settings(&$0, folder)
                 change(&$0)
             }, options: options)
@@ -162,6 +164,22 @@ import Testing
         }
     }
 
+    /// What stands before the damage is used, the rest computed.
+    @Test func aDamagedBlockCostsWhatFollowsIt() async throws {
+        let served = try ServedModel()
+        let folder = Folder()
+        let request = served.request(served.prompt(3, count: 60), tokens: 4)
+        let expected = try await answer(served, folder, request).answer.texts
+        let name = try #require(folder.names().first)
+        var bytes = folder.bytes(name)
+        bytes[bytes.count - 1] ^= 0x40
+        try folder.write(bytes, to: name)
+        let found = try await answer(served, folder, request)
+        let cached = try #require(found.answer.cachedTokens)
+        #expect((1..<59).contains(cached), "\(cached) of \(folder.logged)")
+        #expect(found.answer.texts == expected && found.counters.damaged == 1)
+    }
+
     @Test func otherOptionsAndOtherContextsDoNotMeet() async throws {
         let served = try ServedModel()
         let folder = Folder()
@@ -193,7 +211,9 @@ import Testing
         // Used again, so the second is the oldest now.
         #expect(try await limited(prompts[0]).0.cachedTokens == 49)
         let third = try await limited(prompts[2]).1
-        #expect(third.evicted == 1 && third.files == 2 && third.bytes <= 2 * size + size / 2)
+        #expect(
+            third.evicted == 1 && third.files == 2 && third.bytes <= 2 * size + size / 2,
+            "\(third), \(size), \(folder.logged)")
         #expect(folder.names().count == 2)
         #expect(try await limited(prompts[0]).0.cachedTokens == 49)
         // Not enough for one: nothing is written, everything goes.

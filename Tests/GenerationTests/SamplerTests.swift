@@ -14,8 +14,9 @@ private struct SortingSampler {
         random = RandomSource(seed: settings.seed)
     }
 
-    mutating func draw(_ original: [Float]) -> Int32 {
+    mutating func draw(_ original: [Float], allowed: (Int) -> Bool = { _ in true }) -> Int32 {
         var logits = original.map { $0.isNaN ? -.infinity : $0 }
+        for (id, bias) in settings.logitBias { logits[Int(id)] += bias }
         let window = recent.suffix(settings.penaltyWindow)
         for id in Set(window) {
             let logit = logits[Int(id)]
@@ -25,19 +26,21 @@ private struct SortingSampler {
                 repeated - settings.presencePenalty
                 - settings.frequencyPenalty * Float(window.count { $0 == id })
         }
+        for id in logits.indices where !allowed(id) { logits[id] = -.infinity }
         var kept = logits.indices.sorted {
             logits[$0] > logits[$1] || (logits[$0] == logits[$1] && $0 < $1)
         }
-        let largest = logits[kept[0]]
         if settings.temperature == 0 { return Int32(kept[0]) }
         if settings.topK > 0 { kept = Array(kept.prefix(settings.topK)) }
+        if settings.typicalP < 1, logits[kept[0]].isFinite { keepTypical(&kept, logits) }
+        let largest = logits[kept[0]]
         let masses = kept.map { exp(Double(logits[$0] - largest)) }
         let total = masses.reduce(0, +)
         var before = 0.0
         var count = 0
         while count < kept.count {
             let gap = Double(logits[kept[count]] - largest)
-            if count > 0, settings.topP < 1 || settings.topK > 0,
+            if count > 0, settings.topP < 1 || settings.topK > 0 || settings.typicalP < 1,
                 before >= Double(settings.topP) * total
             {
                 break
@@ -56,6 +59,31 @@ private struct SortingSampler {
         }
         return Int32(kept[0])
     }
+
+    /// Algorithm of arXiv 2202.00666, section 3: candidates by |entropy - surprise|, until their
+    /// mass exceeds p. `kept` stays in its order.
+    private func keepTypical(_ kept: inout [Int], _ logits: [Float]) {
+        let total = kept.reduce(0) { $0 + exp(Double(logits[$1] - logits[kept[0]])) }
+        let surprise = Dictionary(
+            uniqueKeysWithValues: kept.map {
+                ($0, log(total) - Double(logits[$0] - logits[kept[0]]))
+            })
+        let entropy = kept.reduce(0) { sum, id in
+            surprise[id]!.isFinite ? sum + exp(-surprise[id]!) * surprise[id]! : sum
+        }
+        func distance(_ id: Int) -> Double { abs(surprise[id]! - entropy) }
+        // A stable sort: equals stay in order of likelihood.
+        let ranked = kept.enumerated().sorted {
+            (distance($0.element), $0.offset) < (distance($1.element), $1.offset)
+        }
+        var mass = 0.0
+        var typical: Set<Int> = []
+        for (_, id) in ranked where mass <= Double(settings.typicalP) {
+            mass += exp(-surprise[id]!)
+            typical.insert(id)
+        }
+        kept.removeAll { !typical.contains($0) }
+    }
 }
 
 @Suite struct SamplerTests {
@@ -69,8 +97,10 @@ private struct SortingSampler {
         return settings
     }
 
-    private func draw(_ sampler: inout Sampler, _ logits: [Float]) -> Int32 {
-        unsafe logits.withUnsafeBufferPointer { unsafe sampler.draw($0) }
+    private func draw(
+        _ sampler: inout Sampler, _ logits: [Float], mask: [UInt64] = []
+    ) -> Int32 {
+        unsafe logits.withUnsafeBufferPointer { unsafe sampler.draw($0, mask: mask) }
     }
 
     /// How often each token came up in `count` draws.
@@ -256,8 +286,76 @@ private struct SortingSampler {
         }
     }
 
+    /// Chains with typical-p, biases and masks, against the same reference.
+    @Test(arguments: [1, 2, 64, 65, 300, 1000])
+    func typicalBiasedAndMaskedDrawsAreWhatSortingAllWouldDraw(vocabularyCount: Int) {
+        var chain = 0
+        for temperature: Float in [0, 0.2, 1.3] {
+            for topK in [0, 1, 40] {
+                for (typicalP, topP, minP): (Float, Float, Float) in [
+                    (0.9, 1, 0), (0.3, 0.9, 0.01), (0, 1, 0), (0.7, 1, 0.1), (1, 0.95, 0),
+                ] {
+                    chain += 1
+                    let made = settings {
+                        $0.temperature = temperature
+                        $0.topK = topK
+                        $0.typicalP = typicalP
+                        $0.topP = topP
+                        $0.minP = minP
+                        $0.seed = UInt64(chain)
+                        if chain % 3 == 0 {
+                            $0.logitBias[0] = 4
+                            $0.logitBias[Int32(vocabularyCount - 1)] = -100
+                            $0.logitBias[Int32(vocabularyCount / 2)] = 2.5
+                        }
+                        if chain % 4 == 0 { $0.presencePenalty = 1.5 }
+                    }
+                    compare(made, vocabularyCount, chain)
+                }
+            }
+        }
+    }
+
+    private func compare(_ settings: SamplerSettings, _ vocabularyCount: Int, _ chain: Int) {
+        var random = Noise(source: RandomSource(seed: UInt64(chain + 500)))
+        var sampler = Sampler(
+            settings: settings, vocabularyCount: vocabularyCount, isMasked: true)
+        var reference = SortingSampler(settings)
+        for (number, filling) in Self.fillings.enumerated() {
+            let logits = (0..<vocabularyCount).map { filling($0, &random) }
+            // All, a random half, or a single one.
+            let single = Int(random.next() % UInt64(vocabularyCount))
+            let halves = (0..<vocabularyCount).map { _ in random.next() % 2 == 0 }
+            let allows = { (id: Int) in
+                switch number % 3 {
+                case 0: true
+                case 1: halves[id] || id == single
+                default: id == single
+                }
+            }
+            var mask = [UInt64](repeating: 0, count: (vocabularyCount + 63) / 64)
+            for id in 0..<vocabularyCount where allows(id) { mask[id / 64] |= 1 << (id % 64) }
+            let found = draw(&sampler, logits, mask: number % 3 == 0 && chain % 2 == 0 ? [] : mask)
+            let expected = reference.draw(logits, allowed: allows)
+            #expect(found == expected, "chain \(chain), filling \(number): \(settings)")
+            sampler.accept(expected)
+            reference.recent.append(expected)
+        }
+    }
+
+    @Test func typicalSamplingLeavesOutTheTooObvious() {
+        // One likely token and many alike: the surprise of the many is the average one's.
+        let probabilities = [0.3] + Array(repeating: 0.7 / 40, count: 40)
+        let seen = histogram(settings { $0.typicalP = 0.6 }, logarithms(probabilities), count: 2000)
+        #expect(seen[0] == 0)
+        // 0.6 / 0.0175 is 34.3, so 35 of them.
+        #expect(seen.count { $0 > 0 } == 35)
+    }
+
     @Test func settingsOutOfRangeAreNamed() {
         #expect(settings { _ in }.problem == nil)
+        #expect(settings { $0.typicalP = -0.1 }.problem?.contains("typical-p") == true)
+        #expect(settings { $0.logitBias = [7: 101] }.problem?.contains("token 7") == true)
         #expect(settings { $0.topP = 1.5 }.problem?.contains("top-p") == true)
         #expect(settings { $0.temperature = .nan }.problem?.contains("temperature") == true)
         #expect(settings { $0.topK = -1 }.problem?.contains("top-k") == true)

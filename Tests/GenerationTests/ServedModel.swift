@@ -12,10 +12,13 @@ struct ServedModel {
 
     static let context = 96
 
-    init() throws {
+    /// Where the model is.
+    static let path: String = {
         let tests = #filePath.split(separator: "/", omittingEmptySubsequences: false)
-        let path =
-            tests.dropLast(2).joined(separator: "/") + "/Fixtures/models/qwen3moe-k-quants.gguf"
+        return tests.dropLast(2).joined(separator: "/") + "/Fixtures/models/qwen3moe-k-quants.gguf"
+    }()
+
+    init(path: String = ServedModel.path) throws {
         model = try ModelDescription(file: GGUFFile(path: path))
         tokenizer = try Tokenizer(metadata: model.file.metadata)
     }
@@ -43,7 +46,7 @@ struct ServedModel {
     }
 
     func loading(
-        slots: Int, _ change: (inout SchedulerSettings) -> Void = { _ in },
+        slots: Int, settings change: (inout SchedulerSettings) -> Void = { _ in },
         options changeOptions: (inout EngineOptions) -> Void = { _ in }
     ) throws -> Scheduler {
         var settings = SchedulerSettings()

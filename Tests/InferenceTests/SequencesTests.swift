@@ -190,6 +190,52 @@ import Testing
         #expect(unsafe engine.logits.elementsEqual(every.suffix(engine.vocabularyCount)))
     }
 
+    /// As bytes and back, in an engine that has computed nothing and holds another sequence there.
+    @Test(arguments: Fixture.names, Arithmetic.allCases)
+    func positionsThatWereReadAreAsGoodAsComputedOnes(name: String, arithmetic: Arithmetic) throws {
+        let ids = try Fixture.ids(name)
+        let every = try Fixture.compute(name, ids) { $0.arithmetic = arithmetic }
+        var first = try Self.engine(name, sequences: 2) { $0.arithmetic = arithmetic }
+        try first.prefill(Array(ids[..<13]), from: 0, sequence: 1)
+        var second = try Self.engine(name, sequences: 3) {
+            $0.arithmetic = arithmetic
+            // Where positions lie depends on the context, what they hold does not.
+            $0.context = 40
+        }
+        #expect(first.bytesPerPosition == second.bytesPerPosition)
+        #expect(first.residentChecksum() == second.residentChecksum())
+        try second.prefill(ids.reversed(), from: 0, sequence: 2)
+        for positions in [0..<5, 5..<5, 5..<13] {
+            var bytes = [UInt8](repeating: 0xAA, count: positions.count * first.bytesPerPosition)
+            unsafe bytes.withUnsafeMutableBytes {
+                unsafe first.readPositions(positions, of: 1, into: $0)
+            }
+            unsafe bytes.withUnsafeBytes {
+                unsafe second.writePositions(positions, of: 2, from: $0)
+            }
+        }
+        var rows: [Float] = []
+        try unsafe second.everyLogit(of: Array(ids[13...]), from: 13, sequence: 2) { row in
+            rows += unsafe Array(row)
+        }
+        #expect(rows == Array(every.dropFirst(13 * second.vocabularyCount)))
+    }
+
+    /// A prompt in parts, of which only the last gives logits.
+    @Test func aPromptMayComeInParts() throws {
+        let name = "qwen3moe-k-quants"
+        let ids = try Fixture.ids(name)
+        let every = try Fixture.compute(name, ids)
+        var engine = try Self.engine(name, sequences: 2)
+        try engine.prefill([ids[3]], from: 0, sequence: 0)
+        let untouched = unsafe Array(engine.logits)
+        try engine.prefill(ids[..<6], from: 0, sequence: 1, givesLogits: false)
+        try engine.prefill(ids[6..<14], from: 6, sequence: 1, givesLogits: false)
+        #expect(unsafe engine.logits.elementsEqual(untouched))
+        try engine.prefill(ids[14...], from: 14, sequence: 1, givesLogits: true)
+        #expect(unsafe engine.logits.elementsEqual(every.suffix(engine.vocabularyCount)))
+    }
+
     @Test func thePlanCountsEverySequence() throws {
         let model = try Fixture.model("qwen3moe-f32")
         var options = EngineOptions()
