@@ -1,5 +1,5 @@
-/// Lays a grammar out as a program, from the end to the start: each expression is given the node that
-/// comes after it and returns the one to begin with.
+/// Lays a grammar out as a program, from the end to the start: each expression is given the node
+/// that comes after it and returns the one to begin with.
 struct Assembler {
     private var program = Program()
     private var setNumbers: [ByteSet: Int32] = [:]
@@ -20,7 +20,8 @@ struct Assembler {
         let isMarked: Bool
     }
 
-    /// - Throws: where the grammar is too large, has a rule that begins with itself, or has no text.
+    /// - Throws: where the grammar is too large, has a rule that begins with itself, or has no
+    ///   text.
     static func program(for grammar: Grammar) throws(ConstraintError) -> Program {
         guard grammar.rules.count <= Limits.ruleCount else {
             throw ConstraintError(
@@ -91,7 +92,8 @@ struct Assembler {
         return node
     }
 
-    private mutating func bytes(_ set: ByteSet, before next: Int32) throws(ConstraintError) -> Int32 {
+    private mutating func bytes(_ set: ByteSet, before next: Int32) throws(ConstraintError) -> Int32
+    {
         guard !set.isEmpty else { return try split([]) }
         let number = setNumbers[set] ?? Int32(program.sets.count)
         if Int(number) == program.sets.count {
@@ -106,7 +108,8 @@ struct Assembler {
         return node
     }
 
-    private mutating func call(_ entry: Int32, before next: Int32) throws(ConstraintError) -> Int32 {
+    private mutating func call(_ entry: Int32, before next: Int32) throws(ConstraintError) -> Int32
+    {
         if next == Program.finish { return entry }
         return try add(Program.Node(kind: .call, first: entry, second: next))
     }
@@ -223,8 +226,8 @@ struct Assembler {
             throw ConstraintError(
                 "expected at most \(Limits.repetition) repetitions, found \(max(least, most ?? 0))")
         }
-        // Rounds that take nothing would go on for ever: of such a body none is needed, and each that
-        // is run takes something.
+        // Rounds that take nothing would go on for ever: of such a body none is needed, and each
+        // that is run takes something.
         let least = body.isNullable(nullable) ? 0 : least
         switch (least, most) {
         case (_, 0): return next
@@ -275,7 +278,8 @@ struct Assembler {
 
     // MARK: Checks
 
-    /// A rule that comes back to itself before it has taken a byte would put frames on the stack for ever.
+    /// A rule that comes back to itself before it has taken a byte would put frames on the stack
+    /// for ever.
     private func refuseLeftRecursion() throws(ConstraintError) {
         var visitor = LeftRecursion(program: program)
         guard let node = visitor.find() else { return }
@@ -312,7 +316,8 @@ private struct LeftRecursion {
         }
     }
 
-    /// Tarjan's strongly connected components, without recursion: a step that pushes within one is it.
+    /// Tarjan's strongly connected components, without recursion: a step that pushes within one is
+    /// it.
     mutating func find() -> Int32? {
         let count = program.nodes.count
         var index = Array(repeating: Int32(-1), count: count)

@@ -1,8 +1,8 @@
-/// A language of characters that must be cut with others or turned inside out: patterns with lengths, names that
-/// are not declared ones, numbers within bounds.
+/// A language of characters that must be cut with others or turned inside out: patterns with
+/// lengths, names that are not declared ones, numbers within bounds.
 ///
-/// Deterministic: `next[state * columns + column]`, -1 where nothing follows; `bounds` are the first code
-/// points of the columns. State 0 is the start.
+/// Deterministic: `next[state * columns + column]`, -1 where nothing follows; `bounds` are the
+/// first code points of the columns. State 0 is the start.
 struct Automaton: Sendable {
     private(set) var bounds: [UInt32]
     private(set) var next: [Int32]
@@ -222,8 +222,9 @@ struct Automaton: Sendable {
     func matches(_ text: String) -> Bool {
         var state: Int32 = 0
         for scalar in text.unicodeScalars {
-            state = next[
-                Int(state) * columnCount + Automaton.column(of: scalar.value, in: bounds)]
+            state =
+                next[
+                    Int(state) * columnCount + Automaton.column(of: scalar.value, in: bounds)]
             if state < 0 { return false }
         }
         return accepts[Int(state)]
@@ -299,7 +300,8 @@ struct Nondeterministic {
         return found.sorted()
     }
 
-    /// The states of a pattern, each repetition written out (Thompson, 1968); returns the one to begin with.
+    /// The states of a pattern, each repetition written out (Thompson, 1968); returns the one to
+    /// begin with.
     mutating func add(_ pattern: Pattern, before end: Int) throws(Automaton.TooLarge) -> Int {
         guard edges.count <= Limits.automatonStates else { throw Automaton.TooLarge() }
         switch pattern {

@@ -56,9 +56,9 @@ struct CodePointSet: Hashable, Sendable {
 
     func subtracting(_ other: CodePointSet) -> CodePointSet { intersection(other.inverted) }
 
-    /// The set as sequences of byte ranges in UTF-8: a scalar is in the set exactly when each of its
-    /// bytes lies in the range at its place of one of them (Cox, "Regular Expression Matching in the
-    /// Wild", 2010, "UTF-8").
+    /// The set as sequences of byte ranges in UTF-8: a scalar is in the set exactly when each of
+    /// its bytes lies in the range at its place of one of them (Cox, "Regular Expression Matching
+    /// in the Wild", 2010, "UTF-8").
     var byteSequences: [[ClosedRange<UInt8>]] {
         var result: [[ClosedRange<UInt8>]] = []
         let lengths: [ClosedRange<UInt32>] = [

@@ -1,7 +1,7 @@
 public import JSONTree
 
-/// A language that a model's answer is held to, byte by byte: JSON that fulfils a schema, text that matches a
-/// regular expression or a grammar, or texts put together of such.
+/// A language that a model's answer is held to, byte by byte: JSON that fulfils a schema, text that
+/// matches a regular expression or a grammar, or texts put together of such.
 ///
 /// Compiled once, then only read: it can be shared by any number of generations.
 public struct Constraint: Sendable {
@@ -29,11 +29,12 @@ public struct Constraint: Sendable {
 
     /// JSON that fulfils a schema of draft 2020-12 or draft-07. `format` is kept where it is known.
     ///
-    /// Supported are `type`, `enum`, `const`, `$ref` within the document, `allOf`, `anyOf`, `oneOf`, `not` and
-    /// `if` where they can be turned round; properties, required, additional, pattern and dependent ones, their
-    /// names and number; items, their number, `contains`, and `uniqueItems` of enums; lengths, `pattern` and
-    /// `format`; bounds, and `multipleOf` whole numbers. What is not named is an annotation, as the standard has
-    /// it. See `SchemaCompiler` for what of the valid values is left out.
+    /// Supported are `type`, `enum`, `const`, `$ref` within the document, `allOf`, `anyOf`,
+    /// `oneOf`, `not` and `if` where they can be turned round; properties, required, additional,
+    /// pattern and dependent ones, their names and number; items, their number, `contains`, and
+    /// `uniqueItems` of enums; lengths, `pattern` and `format`; bounds, and `multipleOf` whole
+    /// numbers. What is not named is an annotation, as the standard has it. See `SchemaCompiler`
+    /// for what of the valid values is left out.
     ///
     /// - Throws: with the JSON pointer of the keyword that cannot be kept.
     public init(schema: JSON) throws(ConstraintError) {
@@ -72,7 +73,7 @@ public struct Constraint: Sendable {
         var state = machine.start()
         for byte in text {
             state = machine.next(state, byte)
-            if machine.stateCount > Limits.cachedStates { state = machine.forget(keeping: state) }
+            if machine.isFull { state = machine.forget(keeping: state) }
         }
         return machine.accepts[Int(state)]
     }

@@ -1,7 +1,8 @@
 /// Follows one text through a constraint and says which tokens may come next.
 ///
-/// States and masks are remembered: in the middle of a string the mask is the same again and again. What is
-/// remembered belongs to the value, so that each generation has its own; a copy goes its own way.
+/// States and masks are remembered: in the middle of a string the mask is the same again and again.
+/// What is remembered belongs to the value, so that each generation has its own; a copy goes its
+/// own way.
 public struct ConstraintMatcher: Sendable {
     private let vocabulary: ConstraintVocabulary
     private var machine: StateMachine
@@ -24,8 +25,8 @@ public struct ConstraintMatcher: Sendable {
     /// By depth in the trie.
     private var path: [Int32]
 
-    /// True where nothing may follow and the text is not complete: the vocabulary cannot spell what must come,
-    /// or a token was accepted that the mask did not offer.
+    /// True where nothing may follow and the text is not complete: the vocabulary cannot spell what
+    /// must come, or a token was accepted that the mask did not offer.
     public private(set) var isStuck = false
 
     public init(_ constraint: Constraint, vocabulary: ConstraintVocabulary) {
@@ -35,7 +36,8 @@ public struct ConstraintMatcher: Sendable {
         var costs = constraint.costs
         if spellable != .all {
             costs = program.costs(over: spellable)
-            // No end can be promised byte by byte; the way there is by longer tokens, if there is one.
+            // No end can be promised byte by byte; the way there is by longer tokens, if there is
+            // one.
             if costs.bytes[Int(program.root)] >= Costs.never {
                 costs = constraint.costs
                 spellable = .all
@@ -60,23 +62,23 @@ public struct ConstraintMatcher: Sendable {
 
     /// Which tokens may come next: bit i % 64 of word i / 64 for token i.
     ///
-    /// Tokens that end a generation are offered when the text is complete. Where it is complete and nothing
-    /// can follow, these are all; a vocabulary without such tokens then has an empty mask.
+    /// Tokens that end a generation are offered when the text is complete. Where it is complete and
+    /// nothing can follow, these are all; a vocabulary without such tokens then has an empty mask.
     ///
     /// - Parameters:
-    ///   - remainingTokens: how many may still come, with this one. As they run short, only tokens are
-    ///     offered after which the shortest end still fits.
+    ///   - remainingTokens: how many may still come, with this one. As they run short, only tokens
+    ///     are offered after which the shortest end still fits.
     ///   - words: at least `vocabulary.maskWordCount`; what is beyond is cleared.
     public mutating func mask(remainingTokens: Int, into words: inout [UInt64]) {
         for index in words.indices { words[index] = 0 }
         guard !hasEnded, state != StateMachine.dead else { return }
-        if machine.stateCount > Limits.cachedStates { forget() }
+        if machine.isFull { forget() }
 
         let budget = max(0, remainingTokens - 1)
-        let cached = fullMask()
-        if let mask = masks[state], cached, mask.greatestNeed <= budget {
-            for index in mask.words.indices where index < words.count {
-                words[index] = mask.words[index]
+        let whole = wholeMask()
+        if whole.greatestNeed <= budget {
+            for index in whole.words.indices where index < words.count {
+                words[index] = whole.words[index]
             }
         } else {
             _ = walk(budget: budget, into: &words)
@@ -115,23 +117,25 @@ public struct ConstraintMatcher: Sendable {
 
     // MARK: Masks
 
-    /// Makes sure that the state's whole mask is known.
-    private mutating func fullMask() -> Bool {
-        if masks[state] != nil { return true }
+    /// All tokens that may come next, whatever they leave to the end.
+    private mutating func wholeMask() -> Mask {
+        if let mask = masks[state] { return mask }
         if masks.count >= Limits.cachedMasks { masks.removeAll(keepingCapacity: true) }
         var words = Array(repeating: UInt64(0), count: vocabulary.maskWordCount)
         let greatest = walk(budget: nil, into: &words)
-        masks[state] = Mask(words: words, greatestNeed: greatest)
-        return true
+        let mask = Mask(words: words, greatestNeed: greatest)
+        masks[state] = mask
+        return mask
     }
 
-    /// Walks the trie along with the machine, marks tokens that may come next and after which the end fits
-    /// the budget, and returns the most bytes that any of them leaves to the end.
+    /// Walks the trie along with the machine, marks tokens that may come next and after which the
+    /// end fits the budget, and returns the most bytes that any of them leaves to the end.
     private mutating func walk(budget: Int?, into words: inout [UInt64]) -> Int {
         let nodes = vocabulary.nodes
         let classCount = machine.program.classCount
         let classOf = machine.program.classOf
-        let limit = machine.stateCount + Limits.statesPerMask
+        let stateLimit = machine.stateCount + Limits.statesPerMask
+        let readingLimit = machine.readingCount + Limits.readingsPerMask
         var greatest = 0
         var index = 0
         path[0] = state
@@ -140,7 +144,7 @@ public struct ConstraintMatcher: Sendable {
             let before = path[Int(node.depth) - 1]
             let column = Int(classOf[Int(node.byte)])
             var after = machine.rows[Int(before) * classCount + column]
-            if after < 0, machine.stateCount < limit {
+            if after < 0, machine.stateCount < stateLimit, machine.readingCount < readingLimit {
                 after = machine.next(before, classOf: column)
             }
             guard after > 0 else {
@@ -178,8 +182,8 @@ public struct ConstraintMatcher: Sendable {
 
     // MARK: Ends
 
-    /// The first token of the way to the end is offered in any case: another way of the same length may be
-    /// split into more tokens, and this one is known to fit.
+    /// The first token of the way to the end is offered in any case: another way of the same length
+    /// may be split into more tokens, and this one is known to fit.
     private mutating func offerPlan(into words: inout [UInt64]) {
         if !hasPlan {
             guard

@@ -26,14 +26,16 @@ extension Constraint {
         return try Constraint(grammar)
     }
 
-    /// Free text until one of the triggers appears; then what the trigger asks for; then the same again.
+    /// Free text until one of the triggers appears; then what the trigger asks for; then the same
+    /// again.
     ///
-    /// Nothing is free but text without a trigger: as soon as one is complete, its constraint begins. Free text may
-    /// have control tokens.
+    /// Nothing is free but text without a trigger: as soon as one is complete, its constraint
+    /// begins. Free text may have control tokens.
     ///
     /// - Parameters:
     ///   - requires: the text is not complete before a trigger has appeared and been answered.
-    ///   - repeats: free text, and triggers, may come again; else the text ends with the first answer.
+    ///   - repeats: free text, and triggers, may come again; else the text ends with the first
+    ///     answer.
     public static func triggered(
         _ triggers: [(trigger: String, then: Constraint)], requires: Bool, repeats: Bool = true
     ) throws(ConstraintError) -> Constraint {
@@ -97,8 +99,8 @@ extension Grammar {
     }
 }
 
-/// Finds the first of several texts in a longer one (Aho and Corasick, "Efficient String Matching", 1975): a
-/// state for each of their beginnings, which is the longest that the text so far ends in.
+/// Finds the first of several texts in a longer one (Aho and Corasick, "Efficient String Matching",
+/// 1975): a state for each of their beginnings, which is the longest that the text so far ends in.
 private struct Search {
     /// By state and byte.
     private var next: [[Int]] = []

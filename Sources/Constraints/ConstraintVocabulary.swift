@@ -1,4 +1,5 @@
-/// The tokens of a model as a trie of their bytes: one walk over it finds all tokens that may come next.
+/// The tokens of a model as a trie of their bytes: one walk over it finds all tokens that may come
+/// next.
 ///
 /// Nodes lie in the order of the walk, each with the distance to the node after its subtree:
 ///
@@ -28,7 +29,8 @@ public struct ConstraintVocabulary: Sendable {
     public let tokenCount: Int
     /// The bytes of each token.
     let tokens: [[UInt8]]
-    /// Control tokens that have a text, and can so stand for it where a constraint says that they may.
+    /// Control tokens that have a text, and can so stand for it where a constraint says that they
+    /// may.
     let named: [Int32]
     let endOfGeneration: [Int32]
     /// Bytes that are a token by themselves.
@@ -36,8 +38,8 @@ public struct ConstraintVocabulary: Sendable {
 
     /// - Parameters:
     ///   - tokens: the bytes of each token, by number. One without bytes is never offered.
-    ///   - special: control tokens. They are offered only where a literal of a `ConstraintPart` or free text
-    ///     has their text, never inside a value.
+    ///   - special: control tokens. They are offered only where a literal of a `ConstraintPart` or
+    ///     free text has their text, never inside a value.
     ///   - endOfGeneration: tokens offered when the text is complete, and at no other time.
     public init(tokens: [[UInt8]], special: Set<Int32>, endOfGeneration: Set<Int32>) {
         self.tokens = tokens

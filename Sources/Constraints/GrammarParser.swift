@@ -4,8 +4,8 @@
 ///     digit  ::= [0-9]                       # characters: ranges, [^...] for all but these
 ///     spaced ::= (digit " ")+ .              # ( ) | * + ? {m} {m,} {m,n}; . is any character
 ///
-/// A rule goes on over ends of lines within parentheses and after `|`. Rules that begin with themselves are
-/// refused, as there.
+/// A rule goes on over ends of lines within parentheses and after `|`. Rules that begin with
+/// themselves are refused, as there.
 struct GrammarParser {
     private let scalars: [Unicode.Scalar]
     private var position = 0
@@ -36,7 +36,8 @@ struct GrammarParser {
             skipSpace(withLines: true)
         }
         for (number, name) in grammar.names.enumerated() where !isDefined.contains(number) {
-            throw ConstraintError("rule '\(name)' is used and not defined", at: "line \(lines[number])")
+            throw ConstraintError(
+                "rule '\(name)' is used and not defined", at: "line \(lines[number])")
         }
         guard let root = numbers["root"] else {
             throw ConstraintError("expected a rule named 'root', found none", at: "line 1")
@@ -97,7 +98,9 @@ struct GrammarParser {
                     throw ConstraintError("expected ')' for this '('", at: "line \(start)")
                 }
             default:
-                guard let name = name() else { return parts.count == 1 ? parts[0] : .sequence(parts) }
+                guard let name = name() else {
+                    return parts.count == 1 ? parts[0] : .sequence(parts)
+                }
                 item = .rule(number(of: name))
             }
             parts.append(try quantified(item))
@@ -157,7 +160,9 @@ struct GrammarParser {
         position += 1
         var parts: [Expression] = []
         while !take("\"") {
-            guard let next = peek, next != "\n" else { throw error("expected '\"', found \(found)") }
+            guard let next = peek, next != "\n" else {
+                throw error("expected '\"', found \(found)")
+            }
             let value = try character()
             guard !CodePointSet(value).isEmpty else {
                 throw error("expected a character, found half a surrogate pair")

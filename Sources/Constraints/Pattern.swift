@@ -20,8 +20,8 @@ indirect enum Pattern: Sendable {
         }
     }
 
-    /// The texts that it matches: as a whole, or that have it somewhere, as JSON Schema means it. Anchors at the
-    /// ends of a branch are resolved; nil where others remain.
+    /// The texts that it matches: as a whole, or that have it somewhere, as JSON Schema means it.
+    /// Anchors at the ends of a branch are resolved; nil where others remain.
     func resolved(isSearch: Bool) -> Pattern? {
         if case .choice(let parts) = self {
             var resolved: [Pattern] = []

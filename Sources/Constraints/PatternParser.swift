@@ -1,9 +1,9 @@
 /// Reads regular expressions: the part of ECMAScript's syntax that describes regular languages.
 ///
-/// Where ECMAScript and Python differ, a class has what both agree on: `.` is anything but a line's end of
-/// either, `\d` and `\w` are ASCII, and `\D` and `\W` have nothing that Unicode calls a digit, or a letter
-/// or digit. Lazy quantifiers match the same texts as greedy ones. Refused are references to groups, looking
-/// ahead and behind, word boundaries, flags and Unicode properties.
+/// Where ECMAScript and Python differ, a class has what both agree on: `.` is anything but a line's
+/// end of either, `\d` and `\w` are ASCII, and `\D` and `\W` have nothing that Unicode calls a
+/// digit, or a letter or digit. Lazy quantifiers match the same texts as greedy ones. Refused are
+/// references to groups, looking ahead and behind, word boundaries, flags and Unicode properties.
 struct PatternParser {
     private let scalars: [Unicode.Scalar]
     private var position = 0
@@ -133,7 +133,8 @@ struct PatternParser {
             if take(":") {
             } else if take("P") || peek == "<" {
                 guard take("<"), peek != "=", peek != "!" else {
-                    throw error("looking behind is not possible; describe the whole text", at: start)
+                    throw error(
+                        "looking behind is not possible; describe the whole text", at: start)
                 }
                 while let next = peek, next != ">" {
                     guard next.properties.isAlphabetic || ("0"..."9").contains(next) || next == "_"
@@ -274,7 +275,9 @@ struct PatternParser {
         }
     }
 
-    private mutating func hexadecimal(digits: Int, from start: Int) throws(ConstraintError) -> UInt32 {
+    private mutating func hexadecimal(digits: Int, from start: Int) throws(ConstraintError)
+        -> UInt32
+    {
         var value: UInt32 = 0
         for _ in 0..<digits {
             guard let digit = peek?.hexadecimalValue else {
@@ -314,7 +317,9 @@ struct PatternParser {
     private static let nonDigits = CodePointSet(without { $0.numericType != nil })
         .subtracting(.digits)
     private static let nonWord = CodePointSet(
-        without { $0.isAlphabetic || $0.numericType != nil || $0.generalCategory == .nonspacingMark }
+        without {
+            $0.isAlphabetic || $0.numericType != nil || $0.generalCategory == .nonspacingMark
+        }
     ).subtracting(word)
 
     /// Ranges of the first plane, where nearly all of these are, and none of the others.

@@ -3,10 +3,13 @@
 ///     bytes(set, next)     takes one byte of the set and goes on
 ///     split(targets)       goes on in several ways at once
 ///     call(entry, next)    puts a frame {next} on the stack and goes to a rule
-///     loop(body, m, n)     puts a frame {loop, count} on the stack and goes to the body, or goes on
-///     finish               takes a frame from the stack and goes on there; without one, the text is whole
+///     loop(body, m, n)     puts a frame {loop, count} on the stack and goes to the body, or goes
+///     on
+///     finish               takes a frame from the stack and goes on there; without one, the text
+///     is whole
 ///
-/// A repetition {m,n} is so one node, however large m and n are. Calls at the end of a rule need no frame.
+/// A repetition {m,n} is so one node, however large m and n are. Calls at the end of a rule need no
+/// frame.
 struct Program: Sendable {
     enum Kind: UInt8, Sendable { case bytes, split, call, loop, finish }
 
@@ -72,8 +75,8 @@ struct Program: Sendable {
     }
 }
 
-/// The least number of bytes from each node to the end of its rule, and the frames that this way puts on
-/// the stack; and of the ways of a split the one to take.
+/// The least number of bytes from each node to the end of its rule, and the frames that this way
+/// puts on the stack; and of the ways of a split the one to take.
 struct Costs: Sendable {
     /// More than any budget; sums of it stay within 64 bits.
     static let never = 1 << 40

@@ -9,11 +9,13 @@ extension SchemaCompiler {
             || object["pattern"]?.string != nil
     }
 
-    /// Schemas, of which a value that fulfils one does not fulfil `schema`. There may be other such values:
-    /// what cannot be turned round is left out.
+    /// Schemas, of which a value that fulfils one does not fulfil `schema`. There may be other such
+    /// values: what cannot be turned round is left out.
     ///
     /// - Throws: where nothing can.
-    func negation(of schema: LocatedSchema, depth: Int = 0) throws(ConstraintError) -> [LocatedSchema] {
+    func negation(of schema: LocatedSchema, depth: Int = 0) throws(ConstraintError)
+        -> [LocatedSchema]
+    {
         guard depth < 16 else {
             throw ConstraintError(
                 "expected at most 16 levels to be negated, found more", at: schema.pointer)
@@ -75,7 +77,8 @@ extension SchemaCompiler {
         var results: [JSON] = []
         if let type = schema["type"] {
             let names = (type.array ?? [type]).compactMap(\.string)
-            var rest = ["null", "boolean", "integer", "number", "string", "array", "object"].filter {
+            var rest = ["null", "boolean", "integer", "number", "string", "array", "object"].filter
+            {
                 !names.contains($0)
             }
             // Numbers that are not whole have no name.

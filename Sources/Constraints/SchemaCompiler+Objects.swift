@@ -5,15 +5,16 @@ import JSONTree
 ///     after(i, c)   what follows when the first i properties are decided and c members are written
 ///                 = member i, after(i+1, c+1)  |  after(i+1, c) if it may be left out
 ///
-/// The count c matters for commas, up to 1, and for minProperties and maxProperties, as far as they go. All these
-/// rules end in each other, so that they need no stack.
+/// The count c matters for commas, up to 1, and for minProperties and maxProperties, as far as they
+/// go. All these rules end in each other, so that they need no stack.
 ///
-/// A name can be written in many ways. Those of additional members are written in one, and are none of the
-/// declared ones: a later `"\u0061"` would replace an earlier `"a"` in the reader's object. Two additional members
-/// of the same name may replace each other, since both fulfil the same schemas; where members are counted, those
-/// of one kind therefore count as one.
+/// A name can be written in many ways. Those of additional members are written in one, and are none
+/// of the declared ones: a later `"\u0061"` would replace an earlier `"a"` in the reader's object.
+/// Two additional members of the same name may replace each other, since both fulfil the same
+/// schemas; where members are counted, those of one kind therefore count as one.
 extension SchemaCompiler {
-    /// Members whose names are not declared: what their names are and what their values must fulfil.
+    /// Members whose names are not declared: what their names are and what their values must
+    /// fulfil.
     private struct Additional {
         var name: Expression
         var parts: [Part]
@@ -69,13 +70,18 @@ extension SchemaCompiler {
             }
             patterns.append(ownPatterns)
             if schema.json["additionalProperties"] != nil { saysAdditional = true }
-            if let value = schema.json["unevaluatedProperties"], value.bool != true { isClosed = true }
-            if let count = try schema.count("minProperties") { layout.least = max(layout.least, count) }
+            if let value = schema.json["unevaluatedProperties"], value.bool != true {
+                isClosed = true
+            }
+            if let count = try schema.count("minProperties") {
+                layout.least = max(layout.least, count)
+            }
             if let count = try schema.count("maxProperties") {
                 layout.most = min(layout.most ?? count, count)
             }
         }
-        // Where properties are declared, others come only if the schema says so: it is hardly ever meant.
+        // Where properties are declared, others come only if the schema says so: it is hardly ever
+        // meant.
         let isOpen =
             isChecking || (!isClosed && (saysAdditional || layout.names.isEmpty))
         for schema in schemas {
@@ -127,7 +133,9 @@ extension SchemaCompiler {
                 "expected at most 6 patternProperties, found \(all.count)", at: place)
         }
         if all.isEmpty, declared.isEmpty, allowedNames == nil {
-            let parts = schemas.compactMap { $0.child("additionalProperties") }.map { Part.schema($0) }
+            let parts = schemas.compactMap { $0.child("additionalProperties") }.map {
+                Part.schema($0)
+            }
             guard isOpen, try flatten(parts) != nil else { return [] }
             return [
                 Additional(
@@ -178,7 +186,8 @@ extension SchemaCompiler {
         let space = shared.space(&grammar)
         // Counts beyond this are all the same.
         let counted = max(1, layout.least, layout.most ?? 0)
-        let highest = layout.least > 0 || layout.most != nil ? min(counted, layout.names.count + 2) : 1
+        let highest =
+            layout.least > 0 || layout.most != nil ? min(counted, layout.names.count + 2) : 1
         guard (layout.names.count + 1) * (highest + 1) <= Limits.ruleCount else {
             throw ConstraintError(
                 "expected fewer properties, or none of minProperties and maxProperties", at: place)
@@ -245,7 +254,11 @@ extension SchemaCompiler {
 }
 
 extension SchemaCompiler.Part {
-    var isTrue: Bool { if case .schema(let schema) = self { schema.json.bool == true } else { false } }
+    var isTrue: Bool {
+        if case .schema(let schema) = self { schema.json.bool == true } else { false }
+    }
 
-    var isFalse: Bool { if case .schema(let schema) = self { schema.json.bool == false } else { false } }
+    var isFalse: Bool {
+        if case .schema(let schema) = self { schema.json.bool == false } else { false }
+    }
 }

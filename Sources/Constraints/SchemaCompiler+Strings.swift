@@ -39,7 +39,8 @@ extension SchemaCompiler {
                 let text = StringFormat.patterns[name]
             {
                 let place = schema.at("format")
-                facts.patterns.append((try SchemaEvaluator.pattern("^(\(text))$", at: place), place))
+                facts.patterns.append(
+                    (try SchemaEvaluator.pattern("^(\(text))$", at: place), place))
             }
         }
         if isChecking { facts.excluded = [] }
@@ -56,7 +57,8 @@ extension SchemaCompiler {
             return quoted(
                 .repeated(shared.character(&grammar), facts.least, facts.most))
         }
-        // One pattern needs no automaton where the length is none of its business, or can become part of it.
+        // One pattern needs no automaton where the length is none of its business, or can become
+        // part of it.
         if facts.patterns.count == 1, facts.refused.isEmpty, facts.excluded.isEmpty,
             let pattern = facts.patterns[0].0.resolved(isSearch: true)
         {
@@ -91,7 +93,8 @@ extension SchemaCompiler {
                 result = try result.subtracting(Automaton(literals: facts.excluded))
             }
             if facts.least > 0 || facts.most != nil {
-                // As long as the product stays small: a url of up to 2083 characters need not be as long.
+                // As long as the product stays small: a url of up to 2083 characters need not be as
+                // long.
                 let longest = max(facts.least, Limits.lengthProduct / result.accepts.count)
                 result = try result.intersection(
                     Automaton(length: facts.least, facts.most.map { min($0, longest) }))
@@ -123,7 +126,9 @@ extension SchemaCompiler {
     func nameAutomaton(_ schemas: [LocatedSchema]) throws(ConstraintError) -> Automaton? {
         var result: Automaton?
         for schema in schemas {
-            guard let names = schema.child("propertyNames"), names.json.bool != true else { continue }
+            guard let names = schema.child("propertyNames"), names.json.bool != true else {
+                continue
+            }
             // Names are strings: what is said about other types does not matter.
             var compiler = SchemaCompiler(document: document, isChecking: isChecking)
             guard let flat = try compiler.flatten([.schema(names)]) else {
@@ -131,7 +136,8 @@ extension SchemaCompiler {
             }
             guard flat.choices.isEmpty else {
                 throw ConstraintError(
-                    "alternatives for names are not supported; use one pattern or enum", at: names.pointer)
+                    "alternatives for names are not supported; use one pattern or enum",
+                    at: names.pointer)
             }
             let values = try facts(flat.plain)
             guard values.types.contains(.string) else { return try? Automaton(literals: []) }
@@ -168,8 +174,8 @@ extension Automaton {
     }
 }
 
-/// Formats as patterns: texts that are of the format beyond doubt, though not all of them. Names that are not
-/// here are annotations, as the standard has it.
+/// Formats as patterns: texts that are of the format beyond doubt, though not all of them. Names
+/// that are not here are annotations, as the standard has it.
 enum StringFormat {
     static let patterns: [String: String] = [
         "date": date,
@@ -193,7 +199,8 @@ enum StringFormat {
         + "|02-(0[1-9]|1\\d|2[0-8]))|\(leapYear)-02-29"
     private static let time =
         "([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(\\.\\d{1,6})?(Z|[+-]([01]\\d|2[0-3]):[0-5]\\d)"
-    private static let clock = "T(\\d{1,2}H(\\d{1,2}M)?(\\d{1,2}S)?|\\d{1,2}M(\\d{1,2}S)?|\\d{1,2}S)"
+    private static let clock =
+        "T(\\d{1,2}H(\\d{1,2}M)?(\\d{1,2}S)?|\\d{1,2}M(\\d{1,2}S)?|\\d{1,2}S)"
     private static let octet = "(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)"
     // Few states, since a maxLength multiplies them.
     private static let label = "[a-z0-9]{1,16}(-[a-z0-9]{1,8})?"

@@ -1,6 +1,7 @@
 import JSONTree
 
-/// Conjunctions without choices: the keywords of all their schemas together, and an expression for each type.
+/// Conjunctions without choices: the keywords of all their schemas together, and an expression for
+/// each type.
 extension SchemaCompiler {
     /// What the schemas say about the value itself.
     struct Facts {
@@ -38,7 +39,8 @@ extension SchemaCompiler {
             let chosen = try fitting(values, schemas)
             return .texts(chosen.map(\.text))
         }
-        // Without a type, a schema about properties is also fulfilled by a string. It is an object that is meant.
+        // Without a type, a schema about properties is also fulfilled by a string. It is an object
+        // that is meant.
         if facts.types == .all, !isChecking {
             let implied = schemas.reduce(into: ValueTypes()) {
                 $0.formUnion(ValueTypes.implied(by: $1.json))
@@ -93,9 +95,10 @@ extension SchemaCompiler {
                 case .integer(let whole): bound = Decimal(whole)
                 case .number(let number): bound = Decimal(number)
                 // Draft 4 had it beside `minimum`.
-                case .bool: throw ConstraintError(
-                    "expected a number, found \(value.text); draft 4 is not supported",
-                    at: schema.at(keyword))
+                case .bool:
+                    throw ConstraintError(
+                        "expected a number, found \(value.text); draft 4 is not supported",
+                        at: schema.at(keyword))
                 default:
                     throw ConstraintError(
                         "expected a number, found \(value.kind)", at: schema.at(keyword))
@@ -110,11 +113,14 @@ extension SchemaCompiler {
             if let value = schema.json["multipleOf"] {
                 guard let divisor = value.number, divisor > 0 else {
                     throw ConstraintError(
-                        "expected a number above 0, found \(value.text)", at: schema.at("multipleOf"))
+                        "expected a number above 0, found \(value.text)",
+                        at: schema.at("multipleOf"))
                 }
-                let isExact = Int(exactly: divisor) != nil || [2, 4, 8].contains { $0 * divisor == 1 }
+                let isExact =
+                    Int(exactly: divisor) != nil || [2, 4, 8].contains { $0 * divisor == 1 }
                 guard isExact || isChecking else {
-                    // 0.07 / 0.01 is not 7 in doubles: whether it is a multiple depends on the reader.
+                    // 0.07 / 0.01 is not 7 in doubles: whether it is a multiple depends on the
+                    // reader.
                     throw ConstraintError(
                         "only whole divisors and 0.5, 0.25 and 0.125 are supported, found \(value.text)",
                         at: schema.at("multipleOf"))
@@ -131,7 +137,8 @@ extension SchemaCompiler {
         if range.lower == nil, range.upper == nil, divisors.isEmpty, excluded.isEmpty {
             return isWhole ? shared.integer(&grammar) : shared.number(&grammar)
         }
-        let place = schemas.first { $0.json["multipleOf"] != nil }?.at("multipleOf")
+        let place =
+            schemas.first { $0.json["multipleOf"] != nil }?.at("multipleOf")
             ?? schemas.first?.pointer ?? "#"
         var filters: [Automaton] = []
         do throws(Automaton.TooLarge) {
@@ -201,7 +208,8 @@ extension SchemaCompiler {
         if let most, prefix > most { prefix = max(most, 0) }
         guard prefix <= Limits.combinations, least <= Limits.repetition else {
             throw ConstraintError(
-                "expected fewer items, found \(max(prefix, least))", at: schemas.first?.pointer ?? "#")
+                "expected fewer items, found \(max(prefix, least))",
+                at: schemas.first?.pointer ?? "#")
         }
         for one in contained where one.count > prefix { return .never }
 
@@ -263,12 +271,15 @@ extension SchemaCompiler {
         guard flat.choices.isEmpty else { return nil }
         let facts = try facts(flat.plain)
         if let values = facts.values { return try fitting(values, flat.plain) }
-        guard facts.types.isSubset(of: [.boolean, .null]), facts.excluded.isEmpty else { return nil }
+        guard facts.types.isSubset(of: [.boolean, .null]), facts.excluded.isEmpty else {
+            return nil
+        }
         return (facts.types.contains(.boolean) ? [true, false] : [])
             + (facts.types.contains(.null) ? [.null] : [])
     }
 
-    /// Arrays in which no value comes twice: in any order of up to 6, in the schema's order of more.
+    /// Arrays in which no value comes twice: in any order of up to 6, in the schema's order of
+    /// more.
     private mutating func uniqueArray(_ values: [JSON], _ least: Int, _ most: Int) -> Expression {
         let space = shared.space(&grammar)
         let close = Expression.sequence([space, .literal("]")])
@@ -317,8 +328,8 @@ extension DecimalRange {
         return isEqual && other.isExclusive ? other : one
     }
 
-    /// One more than the bounds have, so that there is something between them; and no more than 15 digits in
-    /// all, so that different numbers are different doubles.
+    /// One more than the bounds have, so that there is something between them; and no more than 15
+    /// digits in all, so that different numbers are different doubles.
     var usefulFractionDigits: Int {
         let whole = max(lower?.value.whole.count ?? 1, upper?.value.whole.count ?? 1)
         let fraction = max(lower?.value.fraction.count ?? 0, upper?.value.fraction.count ?? 0)
@@ -339,7 +350,8 @@ extension DecimalRange {
             .sequence([
                 .repeated(.character(CodePointSet("-")), 0, 1),
                 .repeated(.character(.digits), 1, nil),
-                .repeated(.sequence([.character(CodePointSet(".")), .choice(texts + [zeros])]), 0, 1),
+                .repeated(
+                    .sequence([.character(CodePointSet(".")), .choice(texts + [zeros])]), 0, 1),
             ]), isSearch: false)
     }
 }

@@ -1,21 +1,23 @@
 import JSONTree
 
-/// Turns a JSON Schema (draft 2020-12, with draft-07's ways of writing where they differ) into a grammar of the
-/// JSON texts that fulfil it.
+/// Turns a JSON Schema (draft 2020-12, with draft-07's ways of writing where they differ) into a
+/// grammar of the JSON texts that fulfil it.
 ///
-/// The grammar may leave valid values out, and never lets an invalid one in. So it has properties in the
-/// schema's order, additional ones after them, none where properties are declared and `additionalProperties`
-/// is not, numbers of at most 15 digits, and little white space. What cannot be kept is refused with its place.
+/// The grammar may leave valid values out, and never lets an invalid one in. So it has properties
+/// in the schema's order, additional ones after them, none where properties are declared and
+/// `additionalProperties` is not, numbers of at most 15 digits, and little white space. What cannot
+/// be kept is refused with its place.
 ///
-/// A rule stands for a *conjunction*: schemas that a value must all fulfil. That makes `allOf`, `$ref` with
-/// siblings and properties of several schemas the same thing. `anyOf`, `oneOf`, `not` and conditions are
-/// *choices*, multiplied out until a conjunction has none:
+/// A rule stands for a *conjunction*: schemas that a value must all fulfil. That makes `allOf`,
+/// `$ref` with siblings and properties of several schemas the same thing. `anyOf`, `oneOf`, `not`
+/// and conditions are *choices*, multiplied out until a conjunction has none:
 ///
 ///     conjunction ── flatten ──▶ plain schemas + choices
 ///                                 no choice: merge keywords, one expression per type
 ///                                 choices: a rule for each way of the first, with the others
 ///
-/// Rules are made from a list of work, not by recursion, so that no chain of references is too long.
+/// Rules are made from a list of work, not by recursion, so that no chain of references is too
+/// long.
 struct SchemaCompiler {
     enum Part: Sendable {
         case schema(LocatedSchema)
@@ -33,7 +35,8 @@ struct SchemaCompiler {
     }
 
     let document: SchemaDocument
-    /// Whether the grammar is only asked if it is empty: then it may have too much and must not have too little.
+    /// Whether the grammar is only asked if it is empty: then it may have too much and must not
+    /// have too little.
     let isChecking: Bool
     var grammar = Grammar()
     private var rules: [String: Int] = [:]
@@ -116,7 +119,8 @@ struct SchemaCompiler {
         var choices: [(ways: [[Part]], pointer: String)] = []
     }
 
-    /// Takes references and `allOf` apart, and finds the choices; nil where no value fulfils the parts.
+    /// Takes references and `allOf` apart, and finds the choices; nil where no value fulfils the
+    /// parts.
     mutating func flatten(_ parts: [Part]) throws(ConstraintError) -> Flat? {
         var flat = Flat()
         var seen: Set<String> = []
@@ -212,7 +216,10 @@ struct SchemaCompiler {
                 }
                 let ways = [
                     [Part.schema(absent)],
-                    [Part.schema(LocatedSchema(json: present, pointer: dependent.pointer + "/present"))],
+                    [
+                        Part.schema(
+                            LocatedSchema(json: present, pointer: dependent.pointer + "/present"))
+                    ],
                 ]
                 flat.choices.append((ways, dependent.pointer))
             }
@@ -263,9 +270,12 @@ struct SchemaCompiler {
 
     /// Keywords that `leaf` understands.
     private static let plainKeywords = [
-        "type", "enum", "const", "properties", "required", "additionalProperties", "patternProperties",
-        "propertyNames", "minProperties", "maxProperties", "unevaluatedProperties", "items", "prefixItems",
-        "additionalItems", "contains", "minContains", "maxContains", "minItems", "maxItems", "uniqueItems",
+        "type", "enum", "const", "properties", "required", "additionalProperties",
+        "patternProperties",
+        "propertyNames", "minProperties", "maxProperties", "unevaluatedProperties", "items",
+        "prefixItems",
+        "additionalItems", "contains", "minContains", "maxContains", "minItems", "maxItems",
+        "uniqueItems",
         "unevaluatedItems", "minLength", "maxLength", "pattern", "format", "minimum", "maximum",
         "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
     ]
@@ -286,7 +296,8 @@ extension Grammar {
     /// Whether there is a text at all.
     var hasText: Bool { root.hasText(rulesWithText) }
 
-    /// The innermost rule of a schema that keeps the grammar from having any text; nil where it has some.
+    /// The innermost rule of a schema that keeps the grammar from having any text; nil where it has
+    /// some.
     fileprivate var emptyRule: Int? {
         let known = rulesWithText
         guard !root.hasText(known) else { return nil }
@@ -313,7 +324,8 @@ extension Grammar {
         var isChanged = true
         while isChanged {
             isChanged = false
-            for index in rules.indices.reversed() where !known[index] && rules[index].hasText(known) {
+            for index in rules.indices.reversed() where !known[index] && rules[index].hasText(known)
+            {
                 known[index] = true
                 isChanged = true
             }

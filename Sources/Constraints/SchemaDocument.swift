@@ -1,6 +1,7 @@
 import JSONTree
 
-/// A schema and its place in the document: the JSON pointer is both its identity and what errors name.
+/// A schema and its place in the document: the JSON pointer is both its identity and what errors
+/// name.
 struct LocatedSchema: Sendable {
     let json: JSON
     let pointer: String
@@ -40,20 +41,26 @@ struct LocatedSchema: Sendable {
         var result: [String] = []
         for element in try elements(keyword) {
             guard let string = element.json.string else {
-                throw ConstraintError("expected a string, found \(element.json.kind)", at: element.pointer)
+                throw ConstraintError(
+                    "expected a string, found \(element.json.kind)", at: element.pointer)
             }
             result.append(string)
         }
         return result
     }
 
-    /// A count that is not negative.
+    /// A count that is not negative. An upper limit beyond ours is ours: no answer gets there.
     func count(_ keyword: String) throws(ConstraintError) -> Int? {
         guard let value = json[keyword] else { return nil }
         guard let count = value.integer, count >= 0 else {
-            throw ConstraintError("expected a whole number from 0, found \(value.text)", at: at(keyword))
+            throw ConstraintError(
+                "expected a whole number from 0, found \(value.text)", at: at(keyword))
         }
-        return count
+        guard count <= Limits.repetition || keyword.hasPrefix("max") else {
+            throw ConstraintError(
+                "expected at most \(Limits.repetition), found \(count)", at: at(keyword))
+        }
+        return min(count, Limits.repetition)
     }
 }
 
@@ -67,8 +74,6 @@ struct SchemaDocument: Sendable {
             switch scalar {
             case "~": result += "~0"
             case "/": result += "~1"
-            // Errors are one line.
-            case _ where scalar.value < 0x20 || scalar.value == 0x7F: result += "?"
             default: result.unicodeScalars.append(scalar)
             }
         }
@@ -90,7 +95,8 @@ struct SchemaDocument: Sendable {
             let next: JSON? =
                 switch json {
                 case .object(let object): object[name]
-                case .array(let array): Int(name).flatMap { array.indices.contains($0) ? array[$0] : nil }
+                case .array(let array):
+                    Int(name).flatMap { array.indices.contains($0) ? array[$0] : nil }
                 default: nil
                 }
             guard let next else {
@@ -132,6 +138,8 @@ extension JSON {
     func isSame(as other: JSON) -> Bool {
         switch (self, other) {
         case (.integer, .number), (.number, .integer): number == other.number
+        // Not as Swift compares, to which an accent may be a character of its own or not.
+        case (.string(let one), .string(let other)): one.utf8.elementsEqual(other.utf8)
         case (.array(let one), .array(let other)):
             one.count == other.count && zip(one, other).allSatisfy { $0.isSame(as: $1) }
         case (.object(let one), .object(let other)):

@@ -1,11 +1,12 @@
 import JSONTree
 
-/// Says whether a value fulfils a schema: for `enum` and `const`, whose values must fulfil what stands beside
-/// them.
+/// Says whether a value fulfils a schema: for `enum` and `const`, whose values must fulfil what
+/// stands beside them.
 struct SchemaEvaluator {
     let document: SchemaDocument
 
-    /// - Parameter isPlain: without references and combining keywords, which are dealt with elsewhere.
+    /// - Parameter isPlain: without references and combining keywords, which are dealt with
+    ///   elsewhere.
     func fulfils(
         _ value: JSON, _ schema: LocatedSchema, isPlain: Bool = false, depth: Int = 0
     ) throws(ConstraintError) -> Bool {
@@ -43,7 +44,8 @@ struct SchemaEvaluator {
         for part in try schema.elements("allOf") where try !fulfils(value, part, depth: depth) {
             return false
         }
-        for (keyword, isOne) in [("anyOf", false), ("oneOf", true)] where schema.json[keyword] != nil {
+        for (keyword, isOne) in [("anyOf", false), ("oneOf", true)]
+        where schema.json[keyword] != nil {
             var count = 0
             for part in try schema.elements(keyword) where try fulfils(value, part, depth: depth) {
                 count += 1
@@ -114,7 +116,9 @@ struct SchemaEvaluator {
         }
         if let contained = schema.child("contains") {
             var count = 0
-            for element in elements where try fulfils(element, contained, depth: depth) { count += 1 }
+            for element in elements where try fulfils(element, contained, depth: depth) {
+                count += 1
+            }
             if count < (try schema.count("minContains") ?? 1) { return false }
             if let most = try schema.count("maxContains"), count > most { return false }
         }
@@ -155,13 +159,15 @@ struct SchemaEvaluator {
     }
 
     /// The automaton of a `pattern`, which may match anywhere.
-    static func automaton(_ pattern: String, at place: String) throws(ConstraintError) -> Automaton {
+    static func automaton(_ pattern: String, at place: String) throws(ConstraintError) -> Automaton
+    {
         let parsed = try SchemaEvaluator.pattern(pattern, at: place)
         do throws(Automaton.TooLarge) {
             return try Automaton(parsed, isSearch: true)
         } catch {
             throw ConstraintError(
-                "expected a simpler pattern: it needs more than \(Limits.automatonStates) states", at: place)
+                "expected a simpler pattern: it needs more than \(Limits.automatonStates) states",
+                at: place)
         }
     }
 

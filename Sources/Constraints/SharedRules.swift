@@ -2,8 +2,8 @@
 struct SharedRules: Sendable {
     private var rules: [String: Int] = [:]
 
-    /// White space between the parts of a value: none, a space, or up to two ends of lines and an indentation.
-    /// More would be valid, and some models never leave it again.
+    /// White space between the parts of a value: none, a space, or up to two ends of lines and an
+    /// indentation. More would be valid, and some models never leave it again.
     mutating func space(_ grammar: inout Grammar) -> Expression {
         rule("white space", &grammar) { _, _ in
             .choice([
@@ -21,7 +21,8 @@ struct SharedRules: Sendable {
             let plain = CodePointSet([0x20...0x21, 0x23...0x5B, 0x5D...CodePointSet.greatest])
             let digit = Expression.bytes(ByteSet("0123456789abcdefABCDEF".utf8))
             let low = Expression.sequence([
-                .literal("\\u"), .bytes(ByteSet("dD".utf8)), .bytes(ByteSet("cdefCDEF".utf8)), digit,
+                .literal("\\u"), .bytes(ByteSet("dD".utf8)), .bytes(ByteSet("cdefCDEF".utf8)),
+                digit,
                 digit,
             ])
             let code = Expression.choice([
@@ -61,7 +62,8 @@ struct SharedRules: Sendable {
         }
     }
 
-    /// At most 15 digits before and after the point, and 2 in the exponent: far from what overflows.
+    /// At most 15 digits before and after the point, and 2 in the exponent: far from what
+    /// overflows.
     mutating func number(_ grammar: inout Grammar) -> Expression {
         rule("number", &grammar) { _, _ in
             .sequence([

@@ -1,15 +1,18 @@
-/// Runs a program byte by byte: all readings of the text so far at once, as states that are found when they
-/// are first met and remembered.
+/// Runs a program byte by byte: all readings of the text so far at once, as states that are found
+/// when they are first met and remembered.
 ///
 ///     reading   a node that waits for a byte, and the stack of frames under it
-///     frame     where to go on when a rule ends, and how many rounds of a loop have begun; equal stacks are
+///     frame     where to go on when a rule ends, and how many rounds of a loop have begun; equal
+///     stacks are
 ///               one and have one number
-///     state     a set of readings, with a number; state 0 has none: the text is not in the language
+///     state     a set of readings, with a number; state 0 has none: the text is not in the
+///     language
 ///     row       for each class of bytes the state that comes next, -1 while it is unknown
 ///
-/// Readings beyond what `Limits` allows, and those whose stack would become too deep, are dropped. That makes
-/// the language smaller and never larger. Each one that stays can reach the end: nodes without an end are
-/// dropped as well, and what is dropped for depth is measured with the frames that its end still needs.
+/// Readings beyond what `Limits` allows, and those whose stack would become too deep, are dropped.
+/// That makes the language smaller and never larger. Each one that stays can reach the end: nodes
+/// without an end are dropped as well, and what is dropped for depth is measured with the frames
+/// that its end still needs.
 struct StateMachine: Sendable {
     struct Frame: Sendable {
         var node: Int32
@@ -39,6 +42,8 @@ struct StateMachine: Sendable {
     private var frames: [Frame] = []
     private var frameNumbers: [FrameKey: Int32] = [:]
     private var readings: [[Reading]] = []
+    /// In all states.
+    private(set) var readingCount = 0
     private var stateNumbers: [[Reading]: Int32] = [:]
     private(set) var rows: [Int32] = []
     /// By state: bytes to the end, at least.
@@ -60,6 +65,11 @@ struct StateMachine: Sendable {
     }
 
     var stateCount: Int { readings.count }
+
+    /// Whether so much is remembered that it should be forgotten.
+    var isFull: Bool {
+        stateCount > Limits.cachedStates || readingCount > Limits.cachedReadings
+    }
 
     /// The state before the first byte.
     mutating func start() -> Int32 {
@@ -123,6 +133,7 @@ struct StateMachine: Sendable {
         frames = [Frame(node: Program.finish, count: 0, parent: 0, depth: 0, need: 0)]
         frameNumbers = [:]
         readings = []
+        readingCount = 0
         stateNumbers = [:]
         rows = []
         needs = []
@@ -233,6 +244,7 @@ struct StateMachine: Sendable {
         let number = Int32(readings.count)
         stateNumbers[members] = number
         readings.append(members)
+        readingCount += members.count
         needs.append(members.map { need(of: $0) }.min() ?? Costs.never)
         accepts.append(members.contains { $0.node == Program.finish })
         // What comes after the dead state is dead.

@@ -7,14 +7,18 @@ struct ConstraintPartTests {
     private static let call = ["name": ["const": "f"], "arguments": ["type": "object"]] as JSON
 
     private func schema() throws -> JSON {
-        ["type": "object", "properties": ConstraintPartTests.call, "required": ["name", "arguments"]]
+        [
+            "type": "object", "properties": ConstraintPartTests.call,
+            "required": ["name", "arguments"],
+        ]
     }
 
     @Test func partsFollowEachOther() throws {
         let constraint = try Constraint.sequence([
             .literal("<tool_call>\n"),
             .choice([[.schema(try schema())], [.constraint(try Constraint(regex: "none"))]]),
-            .repeated([.literal(";"), .until("--")], atLeast: 1, atMost: 2), .literal("</tool_call>"),
+            .repeated([.literal(";"), .until("--")], atLeast: 1, atMost: 2),
+            .literal("</tool_call>"),
         ])
         for text in [
             "<tool_call>\n{\"name\":\"f\",\"arguments\":{}};--</tool_call>",
@@ -70,7 +74,8 @@ struct ConstraintPartTests {
         // Free text may have it, and it triggers.
         let answer = try Constraint(regex: "x")
         matcher = ConstraintMatcher(
-            try .triggered([("<tool_call>", answer)], requires: false), vocabulary: small.vocabulary)
+            try .triggered([("<tool_call>", answer)], requires: false), vocabulary: small.vocabulary
+        )
         #expect(offered(&matcher).contains(name))
         matcher.accept(SmallVocabulary.call)
         #expect(offered(&matcher) == [Array("x".utf8)])
@@ -87,7 +92,9 @@ struct ConstraintPartTests {
 
     @Test func emptyTriggersAreRefused() throws {
         let any = Constraint.jsonObject()
-        #expect(throws: ConstraintError.self) { try Constraint.triggered([("", any)], requires: true) }
+        #expect(throws: ConstraintError.self) {
+            try Constraint.triggered([("", any)], requires: true)
+        }
         #expect(throws: ConstraintError.self) { try Constraint.triggered([], requires: true) }
         #expect(throws: ConstraintError.self) { try Constraint.sequence([.until("")]) }
     }

@@ -67,7 +67,10 @@ struct GrammarTests {
         ("root ::= [z-a]", "line 1: expected a range from low to high"),
         ("root ::= \"\\q\"", "line 1: unknown escape \\q"),
         ("root ::= \"a\"{2,1}", "line 1: expected {m,n} with m <= n, found {2,1}"),
-        ("root ::= root \"a\" | \"b\"", "root: rule 'root' begins with itself; write the repetition with * or + instead"),
+        (
+            "root ::= root \"a\" | \"b\"",
+            "root: rule 'root' begins with itself; write the repetition with * or + instead"
+        ),
         ("root ::= \"x\"? a\na ::= \"\" b\nb ::= \"y\"* root \"z\"", nil),
         ("root ::= \"a\" root", "expected at least one text that fulfils it, found none"),
         ("", "line 1: expected a rule named 'root', found none"),
@@ -82,7 +85,8 @@ struct GrammarTests {
         }
     }
 
-    /// A grammar whose texts can be read in more and more ways: what is kept of them are true readings.
+    /// A grammar whose texts can be read in more and more ways: what is kept of them are true
+    /// readings.
     @Test func ambiguityCostsNoMoreThanItsLimit() throws {
         let constraint = try Constraint(
             grammar: "root ::= \"a\" root | \"a\" root root | \"a\" \"b\"? root \"c\" | \"\"")
@@ -97,7 +101,9 @@ struct GrammarTests {
     @Test func depthIsBoundedAndStillComesToAnEnd() throws {
         let constraint = try Constraint(grammar: #"root ::= "(" root ")" | "x""#)
         func nested(_ depth: Int) -> [UInt8] {
-            Array((String(repeating: "(", count: depth) + "x" + String(repeating: ")", count: depth)).utf8)
+            Array(
+                (String(repeating: "(", count: depth) + "x" + String(repeating: ")", count: depth))
+                    .utf8)
         }
         #expect(constraint.matches(nested(Limits.frameDepth)))
         #expect(!constraint.matches(nested(Limits.frameDepth + 1)))

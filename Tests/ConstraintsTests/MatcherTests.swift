@@ -32,7 +32,8 @@ struct MatcherTests {
     @Test func aTokenThatWasNotOfferedLeavesItStuck() throws {
         let constraint = try Constraint(regex: "abc")
         for token: Int32 in [3 + 0x7A, SmallVocabulary.end, 2] {
-            var matcher = ConstraintMatcher(constraint, vocabulary: SmallVocabulary.shared.vocabulary)
+            var matcher = ConstraintMatcher(
+                constraint, vocabulary: SmallVocabulary.shared.vocabulary)
             matcher.accept(token)
             #expect(matcher.isStuck)
             #expect(offered(&matcher) == [])
@@ -66,11 +67,14 @@ struct MatcherTests {
         #expect(ids.map { tokens[$0] } == [Array("y".utf8)])
     }
 
-    @Test(arguments: [1, 2, 3, 5, 8, 13, 20, 24]) func endsWithinItsBudgetWhereverThatIsPossible(budget: Int) throws {
+    @Test(arguments: [1, 2, 3, 5, 8, 13, 20, 24]) func endsWithinItsBudgetWhereverThatIsPossible(
+        budget: Int
+    ) throws {
         let schema: JSON = [
             "type": "object",
             "properties": [
-                "name": ["type": "string"], "items": ["type": "array", "items": ["type": "number"]],
+                "name": ["type": "string"],
+                "items": ["type": "array", "items": ["type": "number"]],
                 "nested": ["type": "object"],
             ],
             "required": ["name", "items"],
@@ -79,7 +83,8 @@ struct MatcherTests {
             try Constraint(schema: schema), Constraint.jsonObject(),
             try Constraint(grammar: "root ::= \"(\" root \")\" | [a-z]{4,} | \"[\" root{3} \"]\""),
         ] {
-            let matcher = ConstraintMatcher(constraint, vocabulary: SmallVocabulary.shared.vocabulary)
+            let matcher = ConstraintMatcher(
+                constraint, vocabulary: SmallVocabulary.shared.vocabulary)
             var start = matcher
             let least = start.leastTokensToEnd
             for seed in 0..<8 {

@@ -31,9 +31,12 @@ struct PatternTests {
     }
 
     private static let patterns = [
-        "", "a", "a|b|", "(a|b)*c?", "a{2}", "a{0,2}b{1,}", "(ab?){2,3}", "[a-b]+c", "[^a]*", "(a*)*b",
-        "(a?){3}", "(?:a|ab)(?:c|bc)", "a+?b*?", "(a|b|c){0,3}", ".*c", "\\w\\W?", "[\\d-]+|a-b", "(|a)+",
-        "((a{1,2}){1,2}){1,2}", "a{,2}", "[]a]?", "\\x61\\u0062?", "(?<name>a)b", "((a|b*)?c){2}", "a{3,3}|b{0}",
+        "", "a", "a|b|", "(a|b)*c?", "a{2}", "a{0,2}b{1,}", "(ab?){2,3}", "[a-b]+c", "[^a]*",
+        "(a*)*b",
+        "(a?){3}", "(?:a|ab)(?:c|bc)", "a+?b*?", "(a|b|c){0,3}", ".*c", "\\w\\W?", "[\\d-]+|a-b",
+        "(|a)+",
+        "((a{1,2}){1,2}){1,2}", "a{,2}", "[]a]?", "\\x61\\u0062?", "(?<name>a)b", "((a|b*)?c){2}",
+        "a{3,3}|b{0}",
         "^a$", "^(a|b)$|c", "(^a|b)c", "(a$|b$)", "^$", "(?:^|c)a", "a(?:$|b)", "^a|b$",
     ]
 
@@ -69,7 +72,8 @@ struct PatternTests {
         (".", ["a", "日", "😀"], ["\n", "\r", "\u{2028}", "ab"]),
         ("[a-zà-ÿ]", ["q", "é"], ["É", "日"]), ("[^\\n]", ["a", "😀"], ["\n"]),
         ("\\u{1F600}", ["😀"], ["😁"]), ("\\ud83d\\ude00", ["😀"], ["😁"]),
-        ("[\\]\\-\\\\]", ["]", "-", "\\"], ["a"]), ("\\.\\/\\$", ["./$"], ["a/$"]), ("{}", ["{}"], [""]),
+        ("[\\]\\-\\\\]", ["]", "-", "\\"], ["a"]), ("\\.\\/\\$", ["./$"], ["a/$"]),
+        ("{}", ["{}"], [""]),
         ("[\\u0000-\\u{10ffff}]", ["\0", "\u{D7FF}", "\u{E000}", "\u{10FFFF}"], [""]),
     ])
     func classesAreWhatECMAScriptAndPythonAgreeOn(
@@ -84,7 +88,8 @@ struct PatternTests {
         let constraint = try Constraint(regex: "[^a]")
         // Overlong, surrogate, beyond Unicode, cut off, lone continuation.
         let broken: [[UInt8]] = [
-            [0xC0, 0x80], [0xC1, 0xBF], [0xE0, 0x80, 0x80], [0xED, 0xA0, 0x80], [0xF0, 0x80, 0x80, 0x80],
+            [0xC0, 0x80], [0xC1, 0xBF], [0xE0, 0x80, 0x80], [0xED, 0xA0, 0x80],
+            [0xF0, 0x80, 0x80, 0x80],
             [0xF4, 0x90, 0x80, 0x80], [0xF5, 0x80, 0x80, 0x80], [0xE2, 0x82], [0x80], [0xFF],
         ]
         for bytes in broken { #expect(!constraint.matches(bytes), "\(bytes)") }
@@ -101,7 +106,10 @@ struct PatternTests {
         ("(?<!a)b", "character 1: looking behind is not possible; describe the whole text"),
         ("(a)\\1", "character 4: references to groups are not possible"),
         ("a\\b", "character 2: \\b is not possible; only ^ and $ are"),
-        ("\\p{L}", "character 2: Unicode properties are not possible; write the ranges, as in [a-zà-ÿ]"),
+        (
+            "\\p{L}",
+            "character 2: Unicode properties are not possible; write the ranges, as in [a-zà-ÿ]"
+        ),
         ("*a", "character 1: found a quantifier with nothing before it"),
         ("a**", "character 3: found two quantifiers in a row; put the first into a group (?:...)"),
         ("a{3,2}", "character 2: expected {m,n} with m <= n, found {3,2}"),
@@ -110,7 +118,8 @@ struct PatternTests {
         ("[a", "character 1: expected ']' for this '['"),
         ("(?i)a", "character 1: flags and other (?...) are not possible"),
         ("\\u{110000}", "character 1: expected \\u{...} with a code point up to 10FFFF"),
-        ("\\q", "character 1: unknown escape \\q"), ("\\", "character 2: expected an escape, found the end"),
+        ("\\q", "character 1: unknown escape \\q"),
+        ("\\", "character 2: expected an escape, found the end"),
         ("^*", "character 1: found a quantifier after an anchor"),
         ("[^\\u{0}-\\u{10ffff}]", "expected at least one text that fulfils it, found none"),
     ])

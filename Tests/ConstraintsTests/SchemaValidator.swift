@@ -1,8 +1,8 @@
 import Foundation
 import JSONTree
 
-/// Validates a value against a schema by the words of the standard, one keyword after the other: it shares nothing
-/// with the compiler.
+/// Validates a value against a schema by the words of the standard, one keyword after the other: it
+/// shares nothing with the compiler.
 struct SchemaValidator {
     let root: JSON
 
@@ -11,7 +11,8 @@ struct SchemaValidator {
         return keywords.members.allSatisfy { fulfils(value, $0.name, $0.value, keywords) }
     }
 
-    private func fulfils(_ value: JSON, _ name: String, _ given: JSON, _ schema: JSONObject) -> Bool {
+    private func fulfils(_ value: JSON, _ name: String, _ given: JSON, _ schema: JSONObject) -> Bool
+    {
         let schemas = given.array ?? []
         switch name {
         case "$ref": return isValid(value, resolved(given.string ?? ""))

@@ -27,8 +27,10 @@ struct SmallVocabulary {
 
     init() {
         let long = [
-            "\",\"", "\":", "{\"", "\"}", "},{", "[[", "]]", "true", "null", "false", "0.", "-1", "  ",
-            "\n  ", "\\u00", "\\\"", "ä", "é\"", "日本", "name", "\": \"", "e+", "000", "123", "abc", "😀",
+            "\",\"", "\":", "{\"", "\"}", "},{", "[[", "]]", "true", "null", "false", "0.", "-1",
+            "  ",
+            "\n  ", "\\u00", "\\\"", "ä", "é\"", "日本", "name", "\": \"", "e+", "000", "123", "abc",
+            "😀",
             "the ", "aaaaaaaa", "kind", "\",", ", ", "\"a\"", "}}}", "<tool", "_call>",
         ]
         tokens =
@@ -78,7 +80,9 @@ struct Walk {
 }
 
 /// The tokens that are offered, in order.
-func offered(_ matcher: inout ConstraintMatcher, _ small: SmallVocabulary = .shared, left: Int = 1000)
+func offered(
+    _ matcher: inout ConstraintMatcher, _ small: SmallVocabulary = .shared, left: Int = 1000
+)
     -> [[UInt8]]
 {
     var mask = Array(repeating: UInt64(0), count: small.vocabulary.maskWordCount)
@@ -90,7 +94,8 @@ func offered(_ matcher: inout ConstraintMatcher, _ small: SmallVocabulary = .sha
 
 enum Fixtures {
     static func json(_ name: String) throws -> JSON {
-        let folder = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        let folder = URL(filePath: #filePath).deletingLastPathComponent()
+            .deletingLastPathComponent()
         let file = folder.appending(path: "Fixtures/constraints/\(name)")
         return try JSON(parsing: Array(Data(contentsOf: file)))
     }

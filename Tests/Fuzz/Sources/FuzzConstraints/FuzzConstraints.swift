@@ -1,5 +1,6 @@
-// Schemas, regular expressions and grammars of any bytes: an error in one line, or a constraint in which a model that
-// takes any token comes to an end within its budget. The first byte chooses the kind and seeds the model.
+// Schemas, regular expressions and grammars of any bytes: an error in one line, or a constraint in
+// which a model that takes any token comes to an end within its budget. The first byte chooses the
+// kind and seeds the model.
 
 import Constraints
 import JSONTree
@@ -43,9 +44,7 @@ private func walk(_ constraint: Constraint, seed: UInt64) {
     let isPossible = matcher.leastTokensToEnd <= budget
     for step in 0..<budget {
         matcher.mask(remainingTokens: budget - step, into: &mask)
-        let offered = mask.indices.flatMap { word in
-            (0..<64).filter { mask[word] >> UInt64($0) & 1 != 0 }.map { 64 * word + $0 }
-        }
+        let offered = tokens.indices.filter { mask[$0 / 64] >> UInt64($0 % 64) & 1 != 0 }
         precondition(!offered.isEmpty)
         state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
         let id = offered[Int(state >> 33) % offered.count]
