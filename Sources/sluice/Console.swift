@@ -55,7 +55,10 @@ enum Console {
     static func reason() -> String { unsafe String(cString: strerror(errno)) }
 
     fileprivate static func write(_ descriptor: Int32, _ bytes: [UInt8]) {
-        _ = complete(descriptor, bytes)
+        guard !complete(descriptor, bytes), errno == EPIPE, descriptor == 1 else { return }
+        // A networking library has the signal ignored, which would have ended the process here.
+        signal(SIGPIPE, SIG_DFL)
+        kill(getpid(), SIGPIPE)
     }
 
     /// False with `errno` set if not everything could be written.

@@ -6,12 +6,15 @@ import Measuring
 import ModelFormats
 import Profiling
 import Serving
+import SluiceClient
 
 /// Turns what the rooms throw into one line on stderr and an exit status of sysexits.h.
 enum Failure {
     static let usage = ExitCode(64)
     static let badData = ExitCode(65)
     static let noInput = ExitCode(66)
+    static let unavailable = ExitCode(69)
+    static let software = ExitCode(70)
     static let cannotCreate = ExitCode(73)
     static let disk = ExitCode(74)
     static let configuration = ExitCode(78)
@@ -40,10 +43,12 @@ enum Failure {
             throw report("\(error)", usage)
         } catch let error as ServiceError {
             throw report("\(error)", configuration)
+        } catch let error as ClientError {
+            throw report("\(error)", unavailable)
         } catch let error as InputError {
             throw report(error.description, error.code)
         } catch {
-            throw report("\(error)", ExitCode(70))
+            throw report("\(error)", software)
         }
     }
 

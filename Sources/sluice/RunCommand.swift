@@ -13,11 +13,15 @@ struct RunCommand: ParsableCommand {
         discussion: """
             The text goes to stdout as it comes; at the end one summary goes to stderr. The prompt is used \
             as it is, without a chat template.
+
+            With --socket or --connect a server computes, with its own model, memory and cache; \
+            $SLUICE_API_KEY is its key, where it asks for one.
             """)
 
     @OptionGroup var model: ModelArgument
     @OptionGroup var engine: EngineArguments
     @OptionGroup var replay: ReplayArgument
+    @OptionGroup var service: ServiceArguments
 
     @Option(name: .shortAndLong, help: "The prompt; without -p and -f, standard input is read.")
     var prompt: String?
@@ -98,16 +102,23 @@ struct RunCommand: ParsableCommand {
         }
         if count < 0 { throw ValidationError("-n \(count) is negative.") }
         if let problem = settings(seed: 0).problem { throw ValidationError(problem) }
+        if let address = service.address, !localOptions.isEmpty {
+            throw ValidationError(
+                "The server at \(address) has its own engine; leave out "
+                    + "\(localOptions.joined(separator: ", ")).")
+        }
     }
 
     func run() throws {
         try Failure.reporting {
+            if let address = service.address {
+                try run(on: address)
+                return
+            }
             let description = try ModelLocation.open(model.model)
             let tokenizer = try Tokenizer(metadata: description.file.metadata)
-            let text =
-                try prompt.map { Array($0.utf8) } ?? file.map(Console.readFile)
-                ?? Console.readInput()
-            var ids = tokenizer.encode(text, addSpecial: true, parseSpecial: parseSpecial)
+            var ids = tokenizer.encode(
+                try promptText(), addSpecial: true, parseSpecial: parseSpecial)
             if ids.isEmpty {
                 guard let start = tokenizer.beginningOfSequence ?? tokenizer.endOfSequence else {
                     throw InputError(
@@ -153,6 +164,10 @@ struct RunCommand: ParsableCommand {
                 try Console.writeFile(stats, Array(JSONOutput.text(figures.withoutText).utf8))
             }
         }
+    }
+
+    func promptText() throws -> [UInt8] {
+        try prompt.map { Array($0.utf8) } ?? file.map(Console.readFile) ?? Console.readInput()
     }
 
     private func settings(seed: UInt64) -> SamplerSettings {

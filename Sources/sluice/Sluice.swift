@@ -10,12 +10,14 @@ struct Sluice: ParsableCommand {
             MODEL is a GGUF file (of a split one, any part) or a package that `sluice pack` made. Without \
             MODEL, or with the word demo, the bundled demo model is used.
 
-            Exit status: 0 done, 64 wrong usage, 65 the model file is bad, 66 a file cannot be opened, 73 nor created, \
-            74 the disk failed, 78 the configuration or the memory allowed will not do.
+            Exit status: 0 done, 64 wrong usage, 65 the model file is bad, 66 a file cannot be opened, 69 no answer from \
+            the server, 73 a file cannot be created, 74 the disk failed, 78 the configuration or the memory allowed \
+            will not do.
             """,
         version: Versions.text,
         subcommands: [
-            RunCommand.self, ServeCommand.self, InspectCommand.self, PlanCommand.self,
+            RunCommand.self, ServeCommand.self, ChatCommand.self, InspectCommand.self,
+            PlanCommand.self,
             LogitsCommand.self,
             PackCommand.self, VerifyCommand.self, TokenizeCommand.self, DetokenizeCommand.self,
             TemplateCommand.self,

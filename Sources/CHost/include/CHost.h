@@ -88,6 +88,19 @@ void host_readers_submit(host_readers *);
 // Takes completions, waiting until there is one if `wait`. Returns how many.
 uint32_t host_readers_reap(host_readers *, int wait, host_completion *out, uint32_t capacity);
 
+// Processes and signals ----------------------------------------------------------------------------
+
+// Keeps these signals from the calling thread and those it starts from now on. Returns a descriptor that is readable
+// while one of them waits, or a negative errno value.
+int host_take_signals(const int *signals, uint32_t count);
+// The number of a signal that waited, or 0.
+int host_next_signal(int descriptor);
+
+// Starts a program in a process group of its own, where the terminal's signals do not reach it, with no input and both
+// outputs in `output`. `arguments` ends with NULL. It gets SIGTERM when the calling thread ends first. Returns its
+// process id or a negative errno value.
+int host_start_child(const char *path, char *const *arguments, int output);
+
 // Memory -------------------------------------------------------------------------------------------
 
 size_t host_page_bytes(void);
