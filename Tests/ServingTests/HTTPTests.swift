@@ -44,14 +44,13 @@ final class TestListener: Sendable {
             contentType: "text/plain"))
 }
 
-/// The tests block a thread each while they wait for bytes, so one after the other.
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(2)))
 struct HTTPTests {
     @Test func aConnectionServesManyRequests() async throws {
         let test = try await TestListener(respond: echo)
         let client = try RawClient(path: test.path)
         for _ in 0..<3 {
-            let answer = try client.ask("POST", "/a?b=c", body: "hello")
+            let answer = try await client.ask("POST", "/a?b=c", body: "hello")
             #expect(answer.status == 200)
             #expect(answer.body == "POST /a 5")
         }
@@ -69,7 +68,7 @@ struct HTTPTests {
         client.send(
             "GET /1 HTTP/1.1\r\nhost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost: a\r\n\r\n"
                 + "GET /3 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
-        let all = try client.receiveAll()
+        let all = try await client.receiveAll()
         let places = ["GET /1 0", "GET /2 0", "GET /3 0"].map { all.range(of: $0)?.lower }
         #expect(!places.contains(nil))
         #expect(places.compactMap { $0 }.sorted() == places.compactMap { $0 })
@@ -80,7 +79,7 @@ struct HTTPTests {
         let test = try await TestListener(respond: echo)
         let client = try RawClient(path: test.path)
         client.send("HEAD /abc HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
-        let all = try client.receiveAll()
+        let all = try await client.receiveAll()
         #expect(all.contains("content-length: 11\r\n"))
         #expect(all.hasSuffix("\r\n\r\n"))
         await test.close()
@@ -95,7 +94,7 @@ struct HTTPTests {
         }
         let client = try RawClient(path: test.path)
         client.send("GET / HTTP/1.0\r\n\r\n")
-        #expect(try client.receiveAll().hasSuffix("\r\n\r\nonetwo"))
+        #expect(try await client.receiveAll().hasSuffix("\r\n\r\nonetwo"))
         await test.close()
     }
 
@@ -113,13 +112,15 @@ struct HTTPTests {
         } else {
             client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1001\r\n\r\n")
         }
-        let answer = try client.answer()
+        let answer = try await client.answer()
         #expect(answer.status == 413)
         let error = try JSON(parsing: answer.body)["error"]
         #expect(error?["message"]?.string?.contains("1000 bytes") == true)
         #expect(answer.headers["connection"] == "close")
         let exact = try RawClient(path: test.path)
-        #expect(try exact.ask("POST", "/", body: String(repeating: "x", count: 1000)).status == 200)
+        #expect(
+            try await exact.ask("POST", "/", body: String(repeating: "x", count: 1000)).status
+                == 200)
         await test.close()
     }
 
@@ -132,10 +133,10 @@ struct HTTPTests {
         let test = try await TestListener(respond: echo)
         let client = try RawClient(path: test.path)
         client.send(bytes + String(repeating: "y", count: filling) + "\r\n\r\n")
-        let answer = try client.answer()
+        let answer = try await client.answer()
         #expect(answer.status == status)
         #expect(try JSON(parsing: answer.body)["error"]?["message"]?.string != nil)
-        #expect(try RawClient(path: test.path).ask("GET", "/").status == 200)
+        #expect(try await RawClient(path: test.path).ask("GET", "/").status == 200)
         await test.close()
     }
 
@@ -145,7 +146,7 @@ struct HTTPTests {
         for byte in "POST /slow HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nab".utf8 {
             client.send([byte])
         }
-        #expect(try client.answer().body == "POST /slow 2")
+        #expect(try await client.answer().body == "POST /slow 2")
         await test.close()
     }
 
@@ -155,7 +156,7 @@ struct HTTPTests {
         let test = try await TestListener(limits: limits, respond: echo)
         let client = try RawClient(path: test.path)
         client.send("GET / HTTP/1.1\r\nhos")
-        #expect(try client.receiveAll() == "")
+        #expect(try await client.receiveAll() == "")
         await test.close()
     }
 
@@ -165,8 +166,8 @@ struct HTTPTests {
         let test = try await TestListener(limits: limits, respond: echo)
         let client = try RawClient(path: test.path)
         client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nab")
-        #expect(try client.answer().status == 408)
-        #expect(try client.receive() == nil)
+        #expect(try await client.answer().status == 408)
+        #expect(try await client.receive() == nil)
         await test.close()
     }
 
@@ -185,7 +186,7 @@ struct HTTPTests {
         let client = try RawClient(path: test.path)
         client.send("GET /endless HTTP/1.1\r\nhost: a\r\n\r\n")
         while !ended.withLock({ $0 }) { try await Task.sleep(for: .milliseconds(10)) }
-        #expect(try RawClient(path: test.path).ask("GET", "/none").status == 200)
+        #expect(try await RawClient(path: test.path).ask("GET", "/none").status == 200)
         await test.close()
     }
 
@@ -200,7 +201,7 @@ struct HTTPTests {
         let client = try RawClient(path: test.path)
         client.send("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
         var count = 0
-        while let bytes = try client.receive() {
+        while let bytes = try await client.receive() {
             count += bytes.count
             try await Task.sleep(for: .milliseconds(25))
         }
@@ -227,7 +228,7 @@ struct HTTPTests {
             try await Task.sleep(for: .milliseconds(50))
         }
         while cancelled.withLock({ $0 }) == 0 { try await Task.sleep(for: .milliseconds(5)) }
-        #expect(try RawClient(path: test.path).ask("GET", "/health").status == 200)
+        #expect(try await RawClient(path: test.path).ask("GET", "/health").status == 200)
         await test.close()
     }
 
@@ -238,7 +239,7 @@ struct HTTPTests {
         }
         let client = try RawClient(path: test.path)
         client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n")
-        let all = try client.receiveAll()
+        let all = try await client.receiveAll()
         #expect(all.contains("half"))
         // The empty chunk is what ends an answer.
         #expect(!all.contains("0\r\n\r\n"))
@@ -251,9 +252,9 @@ struct HTTPTests {
         let test = try await TestListener(limits: limits, respond: echo)
         let first = try RawClient(path: test.path)
         let second = try RawClient(path: test.path)
-        #expect(try first.ask("GET", "/").status == 200)
-        #expect(try second.ask("GET", "/").status == 200)
-        let answer = try RawClient(path: test.path).ask("GET", "/")
+        #expect(try await first.ask("GET", "/").status == 200)
+        #expect(try await second.ask("GET", "/").status == 200)
+        let answer = try await RawClient(path: test.path).ask("GET", "/")
         #expect(answer.status == 503)
         #expect(answer.headers["retry-after"] == "1")
         await test.close()
@@ -267,10 +268,10 @@ struct HTTPTests {
                 return true
             }, respond: echo)
         let client = try RawClient(path: test.path)
-        let answer = try client.ask("GET", "/")
+        let answer = try await client.ask("GET", "/")
         #expect(answer.status == 403)
         #expect(try JSON(parsing: answer.body)["error"]?["type"]?.string == "permission_error")
-        #expect(try client.receive() == nil)
+        #expect(try await client.receive() == nil)
         #expect(
             seen.withLock({ $0 }) == .process(user: getuid(), group: getgid(), id: getpid()))
         await test.close()
@@ -288,11 +289,11 @@ struct HTTPTests {
         let client = try RawClient(path: test.path)
         let idle = try RawClient(path: test.path)
         client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n")
-        let begun = try client.receive(until: "\r\n\r\n")
+        let begun = try await client.receive(until: "\r\n\r\n")
         await test.listener.stopAccepting()
         #expect(throws: (any Error).self) { _ = try RawClient(path: test.path) }
-        #expect(try idle.receive() == nil)
-        let all = try begun + client.receiveAll()
+        #expect(try await idle.receive() == nil)
+        let all = try await begun + client.receiveAll()
         #expect(all.hasSuffix("0\r\n\r\n"))
         await test.close()
     }

@@ -27,10 +27,6 @@ struct RawClient: ~Copyable {
     }
 
     private static func connected<Address>(_ descriptor: Int32, _ address: Address) throws {
-        // What waits longer than this hangs.
-        var limit = timeval(tv_sec: 20, tv_usec: 0)
-        unsafe setsockopt(
-            descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         let status = unsafe withUnsafeBytes(of: address) { bytes in
             unsafe connect(
                 descriptor, bytes.baseAddress!.assumingMemoryBound(to: sockaddr.self),
@@ -58,26 +54,24 @@ struct RawClient: ~Copyable {
         }
     }
 
-    /// Bytes that have arrived, waiting for some; nil at the end.
-    func receive() throws -> [UInt8]? {
-        var buffer = [UInt8](repeating: 0, count: 65_536)
-        let count = unsafe recv(descriptor, &buffer, buffer.count, 0)
-        if count < 0, errno == ECONNRESET { return nil }
-        if count < 0 { throw ClientProblem("recv: \(unsafe String(cString: strerror(errno)))") }
-        return count == 0 ? nil : Array(buffer[..<count])
+    /// Bytes that have arrived, waiting for some; nil at the end. Nothing blocks: the tasks of the
+    /// service share their threads with the test.
+    func receive() async throws -> [UInt8]? {
+        let bytes = try await SocketReading.receive(descriptor)
+        return bytes.isEmpty ? nil : bytes
     }
 
     /// Everything until the service closes.
-    func receiveAll() throws -> String {
+    func receiveAll() async throws -> String {
         var all: [UInt8] = []
-        while let bytes = try receive() { all += bytes }
+        while let bytes = try await receive() { all += bytes }
         return String(decoding: all, as: UTF8.self)
     }
 
     /// Reads until the text holds `mark`, or to the end.
-    func receive(until mark: String) throws -> String {
+    func receive(until mark: String) async throws -> String {
         var all: [UInt8] = []
-        while let bytes = try receive() {
+        while let bytes = try await receive() {
             all += bytes
             let text = String(decoding: all, as: UTF8.self)
             if text.contains(mark) { return text }
@@ -87,11 +81,11 @@ struct RawClient: ~Copyable {
 
     /// One whole answer, on a connection that stays open: head and a body of the length it states,
     /// or in chunks.
-    func answer() throws -> RawAnswer {
+    func answer() async throws -> RawAnswer {
         var bytes: [UInt8] = []
         while true {
             if let answer = RawAnswer(bytes) { return answer }
-            guard let more = try receive() else {
+            guard let more = try await receive() else {
                 throw ClientProblem(
                     "the answer ends early: \(String(decoding: bytes, as: UTF8.self))")
             }
@@ -102,14 +96,33 @@ struct RawClient: ~Copyable {
     /// Sends a request and takes its answer.
     func ask(
         _ method: String, _ path: String, body: String? = nil, headers: [String] = []
-    ) throws -> RawAnswer {
+    ) async throws -> RawAnswer {
         var head = "\(method) \(path) HTTP/1.1\r\nhost: sluice\r\n"
         for header in headers { head += header + "\r\n" }
         if let body {
             head += "content-type: application/json\r\ncontent-length: \(body.utf8.count)\r\n"
         }
         send(head + "\r\n" + (body ?? ""))
-        return try answer()
+        return try await answer()
+    }
+}
+
+/// Reads of sockets that wait without blocking a thread.
+enum SocketReading {
+    /// What has arrived; empty at the end, which a reset is, too.
+    static func receive(_ descriptor: Int32) async throws -> [UInt8] {
+        var buffer = [UInt8](repeating: 0, count: 65_536)
+        // What waits longer than 20 s hangs.
+        for _ in 0..<20_000 {
+            let count = unsafe recv(descriptor, &buffer, buffer.count, Int32(MSG_DONTWAIT))
+            if count >= 0 { return Array(buffer[..<count]) }
+            if errno == ECONNRESET { return [] }
+            guard errno == EAGAIN else {
+                throw ClientProblem("recv: \(unsafe String(cString: strerror(errno)))")
+            }
+            try await Task.sleep(for: .milliseconds(1))
+        }
+        throw ClientProblem("nothing arrived within 20 s")
     }
 }
 

@@ -207,7 +207,7 @@ struct SystemTests {
     // MARK: systemd
 
     @Test(arguments: [true, false])
-    func aManagerIsTold(isAbstract: Bool) throws {
+    func aManagerIsTold(isAbstract: Bool) async throws {
         let directory = try TemporaryDirectory()
         let manager = try DatagramSocket(
             isAbstract ? "@sluice-test-\(getpid())" : directory.path + "/notify")
@@ -216,12 +216,12 @@ struct SystemTests {
         notifier.show("idle")
         notifier.show("idle")
         notifier.ready()
-        #expect(try manager.receive() == "STATUS=idle")
-        #expect(try manager.receive() == "READY=1")
+        #expect(try await manager.receive() == "STATUS=idle")
+        #expect(try await manager.receive() == "READY=1")
         notifier.reloading()
-        #expect(try manager.receive().hasPrefix("RELOADING=1\nMONOTONIC_USEC="))
+        #expect(try await manager.receive().hasPrefix("RELOADING=1\nMONOTONIC_USEC="))
         notifier.extendTimeout(seconds: 30)
-        #expect(try manager.receive() == "EXTEND_TIMEOUT_USEC=30000000")
+        #expect(try await manager.receive() == "EXTEND_TIMEOUT_USEC=30000000")
     }
 
     @Test func withoutAManagerNothingIsTold() {
@@ -252,7 +252,7 @@ struct SystemTests {
 
     // MARK: The log
 
-    @Test func anEntryOfTheJournalHasItsFields() throws {
+    @Test func anEntryOfTheJournalHasItsFields() async throws {
         let directory = try TemporaryDirectory()
         let journal = try DatagramSocket(directory.path + "/journal")
         let output = LogOutput(form: .journal(journal.path), level: .info)
@@ -262,7 +262,7 @@ struct SystemTests {
         logger.debug("not this one")
         output.level = .debug
         logger.debug("but this one")
-        let entry = try journal.receiveBytes()
+        let entry = try await journal.receiveBytes()
         let text = String(decoding: entry, as: UTF8.self)
         let length: [UInt8] = [9, 0, 0, 0, 0, 0, 0, 0]
         #expect(
@@ -271,7 +271,7 @@ struct SystemTests {
         #expect(text.contains("\nSLUICE_REQUEST_ID=req_1\n"))
         #expect(text.contains("\nSLUICE_PROMPT_TOKENS=7\n"))
         #expect(text.contains("\nSYSLOG_IDENTIFIER=sluice\n"))
-        #expect(try journal.receive().hasPrefix("MESSAGE=but this one\n"))
+        #expect(try await journal.receive().hasPrefix("MESSAGE=but this one\n"))
     }
 
     @Test func aLineIsOneLine() throws {

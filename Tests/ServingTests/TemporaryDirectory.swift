@@ -53,9 +53,6 @@ final class DatagramSocket: Sendable {
         var bytes = Array(path.utf8)
         if bytes.first == UInt8(ascii: "@") { bytes[0] = 0 }
         unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0.copyBytes(from: bytes) }
-        var limit = timeval(tv_sec: 20, tv_usec: 0)
-        unsafe setsockopt(
-            descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         let length = MemoryLayout<sa_family_t>.size + bytes.count + (path.hasPrefix("@") ? 0 : 1)
         let status = unsafe withUnsafeBytes(of: &address) { raw in
             unsafe bind(
@@ -68,20 +65,17 @@ final class DatagramSocket: Sendable {
     deinit { close(descriptor) }
 
     /// The next datagram.
-    func receiveBytes() throws -> [UInt8] {
-        var buffer = [UInt8](repeating: 0, count: 65_536)
-        let count = unsafe recv(descriptor, &buffer, buffer.count, 0)
-        guard count >= 0 else { throw ClientProblem("no datagram arrived") }
-        return Array(buffer[..<count])
+    func receiveBytes() async throws -> [UInt8] { try await SocketReading.receive(descriptor) }
+
+    func receive() async throws -> String {
+        String(decoding: try await receiveBytes(), as: UTF8.self)
     }
 
-    func receive() throws -> String { String(decoding: try receiveBytes(), as: UTF8.self) }
-
     /// Reads until a datagram begins with `text`, and returns what came, in order.
-    func receive(until text: String) throws -> [String] {
+    func receive(until text: String) async throws -> [String] {
         var all: [String] = []
         while true {
-            all.append(try receive())
+            all.append(try await receive())
             if all[all.count - 1].hasPrefix(text) { return all }
         }
     }

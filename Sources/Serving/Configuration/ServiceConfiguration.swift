@@ -77,7 +77,7 @@ public struct ServiceConfiguration: Sendable, Equatable {
     /// The least and greatest of what is bounded.
     enum Bounds {
         static let slots = 1...256
-        static let queue = 0...65_536
+        static let queue = 1...65_536
         static let connections = 1...65_536
         static let seconds = 0.0...1e7
         static let bodyBytes = 1024...(1 << 30)
