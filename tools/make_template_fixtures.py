@@ -182,6 +182,7 @@ def main():
     parser.add_argument("--templates", metavar="FOLDER", help="add a matrix for each *.jinja in it")
     parser.add_argument("--random", metavar="N", type=int, default=0, help="add random templates")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--sample", metavar="N", type=int, help="take only so many cases, chosen at random")
     parser.add_argument("--compare", metavar="BINARY", help="render all cases with this sluice")
     options = parser.parse_args()
 
@@ -198,6 +199,8 @@ def main():
     if options.templates:
         cases += cases_of(options.templates)
     cases += random_cases(options.random, options.seed)
+    if options.sample is not None and options.sample < len(cases):
+        cases = random.Random(options.seed).sample(cases, options.sample)
     if options.compare:
         return compare(cases, options.compare)
     Path(options.cases).write_text(json.dumps({"cases": cases}, ensure_ascii=False))

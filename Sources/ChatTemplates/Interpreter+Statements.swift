@@ -187,7 +187,7 @@ extension Interpreter {
         var isBroken = false
         let loopLine = line
         while !isBroken, let item = try context.advance(self) {
-            try spend()
+            try spend(steps: 3)
             enter(inner, loop.body.id)
             inner.set("loop", to: .loop(context))
             let flow = try within(inner) { () throws(TemplateError) in

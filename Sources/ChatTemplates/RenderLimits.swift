@@ -2,13 +2,14 @@
 /// a template that runs away into a `TemplateError`.
 public struct RenderLimits: Sendable {
     /// Statements and operators carried out, and elements visited.
-    public var steps = 10_000_000
+    public var steps = 5_000_000
     /// Bytes of all strings, lists and dictionaries that are made on the way, also of those already dropped.
     public var bytes = 256 << 20
     /// Bytes of the rendering.
     public var outputBytes = 64 << 20
-    /// Statements, expressions and calls inside each other. A thread's stack has to hold them.
-    public var depth = 500
+    /// Statements, expressions and calls inside each other. A thread's stack has to hold them: 1 MB, and 4 MB
+    /// without optimisation.
+    public var depth = 400
 
     public init() {}
 }

@@ -28,8 +28,8 @@ struct HostileTemplateTests {
         "{{ 'a'|indent(10**10) }}", "{{ '\t'.expandtabs(10**10) }}",
         "{{ [1]|batch(10**10, 0)|list }}", "{{ [1]|slice(10**10)|list }}",
         "{{ {}|tojson(indent=10**10) }}", "{{ 1.5|round(10**6, 'ceil') }}",
-        "{% set x = 'a' * 10**8 %}{{ x.replace('a', x) }}",
-        "{% set x = 'a' * 10**7 %}{{ x.replace('', x) }}",
+        "{% set x = 'a' * 10**6 %}{{ x.replace('a', x) }}",
+        "{% set x = 'a' * 10**5 %}{{ x.replace('', x) }}",
         "{% set ns = namespace(x='a') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
         "{% for i in range(9**5) %}{% for j in range(9**5) %}{% endfor %}{% endfor %}",
         "{% for i in range(99999) %}{{ 'a' * 99999 }}{% endfor %}",
@@ -51,7 +51,7 @@ struct HostileTemplateTests {
     func runaway(template: String) throws {
         // Less than by default, so that a build without optimisation is soon at the end of it.
         var limits = RenderLimits()
-        limits.steps /= 50
+        limits.steps /= 25
         limits.bytes /= 4
         let error = try Self.error(of: template, limits: limits)
         #expect(error.line == 1 && !error.isRaised)
@@ -81,13 +81,13 @@ struct HostileTemplateTests {
 
     @Test(arguments: ["(", "[", "{1:", "not ", "-", "x if ", "f(", "x[", "x.y", "x|f", "1+"])
     func nestedSyntax(part: String) throws {
-        let parsed = Result { try ChatTemplate("{{ " + String(repeating: part, count: 50_000)) }
+        let parsed = Result { try ChatTemplate("{{ " + String(repeating: part, count: 5_000)) }
         #expect(throws: TemplateError.self) { try parsed.get() }
     }
 
     @Test func nestedTags() throws {
         for tag in ["if 1", "for x in y", "set x", "macro m()", "filter upper", "with", "block b"] {
-            let template = String(repeating: "{% \(tag) %}", count: 50_000)
+            let template = String(repeating: "{% \(tag) %}", count: 5_000)
             #expect(throws: TemplateError.self) { try ChatTemplate(template) }
         }
     }
@@ -100,9 +100,9 @@ struct HostileTemplateTests {
         let sum = String(repeating: "1+", count: 90) + "1"
         #expect(try Self.render("{{ \(sum) }}") == "91")
         let recursion = """
-            {% macro m(n) %}{% if n %}{% for x in [1] %}{{ ('' ~ ((m(n - 1)))) }}{% endfor %}{% endif %}{{ n }}{% endmacro %}{{ m(40) }}
+            {% macro m(n) %}{% if n %}{% for x in [1] %}{{ ('' ~ ((m(n - 1)))) }}{% endfor %}{% endif %}{{ n }}{% endmacro %}{{ m(30) }}
             """
-        #expect(try Self.render(recursion).hasSuffix("383940"))
+        #expect(try Self.render(recursion).hasSuffix("282930"))
     }
 
     @Test func deepVariables() throws {
@@ -140,7 +140,7 @@ struct HostileTemplateTests {
     @Test func mutatedTemplates() throws {
         var random = Random(seed: 7)
         for some in try PythonTests.language.get() {
-            for _ in 0..<20 {
+            for _ in 0..<5 {
                 var scalars = Array(some.template.unicodeScalars)
                 for _ in 0..<(1 + random.below(3)) where !scalars.isEmpty {
                     let place = random.below(scalars.count)
