@@ -18,6 +18,6 @@ struct Sluice: ParsableCommand {
             RunCommand.self, InspectCommand.self, PlanCommand.self, LogitsCommand.self,
             PackCommand.self, VerifyCommand.self, TokenizeCommand.self, DetokenizeCommand.self,
             TraceCommand.self, ReplayCommand.self, ProfileCommand.self, TrainPredictorCommand.self,
-            BenchCommand.self,
+            BenchCommand.self, DoctorCommand.self,
         ])
 }
