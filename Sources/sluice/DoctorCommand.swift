@@ -3,6 +3,7 @@ import ExpertStreaming
 import Glibc
 import Inference
 import Measuring
+import ModelFormats
 
 struct DoctorCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
