@@ -31,8 +31,6 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
-        .package(
-            url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
         .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
     ],
     targets: [
@@ -90,9 +88,9 @@ let package = Package(
             dependencies: [
                 "CHost", "Chat", "Constraints", "ExpertStreaming", "Generation", "Inference",
                 "JSONTree", "ModelFormats", "OpenAIAPI", "Tokenization",
-                .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ],
@@ -164,7 +162,11 @@ let package = Package(
             swiftSettings: swiftSettings),
         .testTarget(
             name: "ServingTests",
-            dependencies: ["Generation", "Inference", "JSONTree", "ModelFormats", "Serving"],
+            dependencies: [
+                "ExpertStreaming", "Generation", "Inference", "JSONTree", "ModelFormats", "Serving",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+            ],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "SluiceClientTests",

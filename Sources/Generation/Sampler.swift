@@ -18,8 +18,9 @@ public struct Sampler: ~Copyable {
     private var ranked: [Candidate]
     private var rankedCount = 0
     private var isHeapOfAll = false
-    /// The logits under the penalties; empty without.
-    private var penalised: [Float]
+    /// The logits under bias, penalties and mask; empty without.
+    private var changed: [Float]
+    private let biases: [Bias]
     /// The last `penaltyWindow` tokens, as a ring, and how often each token is in it.
     private var recent: [Int32]
     private var recentCount = 0
@@ -35,14 +36,24 @@ public struct Sampler: ~Copyable {
         }
     }
 
-    public init(settings: SamplerSettings, vocabularyCount: Int) {
+    private struct Bias {
+        var id: Int32
+        var value: Float
+    }
+
+    /// - Parameters:
+    ///   - settings: Tokens that have a bias are below `vocabularyCount`.
+    ///   - isMasked: Whether draws will be given a mask.
+    public init(settings: SamplerSettings, vocabularyCount: Int, isMasked: Bool = false) {
         self.settings = settings
         self.vocabularyCount = vocabularyCount
         random = RandomSource(seed: settings.seed)
         let most = Self.growsCandidates(settings) ? vocabularyCount : max(1, settings.topK)
         ranked = Array(
             repeating: Candidate(logit: 0, id: 0), count: min(most, vocabularyCount))
-        penalised = Array(repeating: 0, count: settings.usesPenalties ? vocabularyCount : 0)
+        changed = Array(
+            repeating: 0, count: settings.changesLogits || isMasked ? vocabularyCount : 0)
+        biases = settings.logitBias.map { Bias(id: $0.key, value: $0.value) }
         recent = Array(repeating: 0, count: settings.usesPenalties ? settings.penaltyWindow : 0)
         occurrences = Array(repeating: 0, count: settings.usesPenalties ? vocabularyCount : 0)
     }
@@ -67,28 +78,52 @@ public struct Sampler: ~Copyable {
 
     /// The next token for `logits`, one per token of the vocabulary. A logit that is not a number
     /// counts as minus infinity.
-    public mutating func draw(_ logits: UnsafeBufferPointer<Float>) -> Int32 {
+    ///
+    /// - Parameter mask: Bit i % 64 of word i / 64 is set where token i may be drawn, and at least
+    ///   one is; empty where all may. Only for a sampler made for masks.
+    public mutating func draw(
+        _ logits: UnsafeBufferPointer<Float>, mask: [UInt64] = []
+    ) -> Int32 {
         precondition(
             logits.count == vocabularyCount,
             "\(logits.count) logits for a vocabulary of \(vocabularyCount)")
-        guard settings.usesPenalties else { return unsafe drawPenalised(logits) }
-        unsafe penalised.withUnsafeMutableBufferPointer {
+        guard settings.changesLogits || !mask.isEmpty else { return unsafe drawUnchanged(logits) }
+        precondition(changed.count == vocabularyCount, "a mask for a sampler made without")
+        unsafe changed.withUnsafeMutableBufferPointer {
             _ = unsafe $0.update(fromContentsOf: logits)
         }
-        penalise()
+        for bias in biases { changed[Int(bias.id)] += bias.value }
+        if settings.usesPenalties { penalise() }
+        if !mask.isEmpty { exclude(mask) }
         // Taken out for the time of the call, because the call changes `self`.
-        let own = penalised
-        penalised = []
-        defer { penalised = own }
-        return unsafe own.withUnsafeBufferPointer { unsafe drawPenalised($0) }
+        let own = changed
+        changed = []
+        defer { changed = own }
+        return unsafe own.withUnsafeBufferPointer { unsafe drawUnchanged($0) }
     }
 
-    private mutating func drawPenalised(_ logits: UnsafeBufferPointer<Float>) -> Int32 {
+    /// Makes every token impossible that the mask leaves out.
+    private mutating func exclude(_ mask: [UInt64]) {
+        precondition(mask.count * 64 >= vocabularyCount, "a mask for another vocabulary")
+        for (index, word) in mask.enumerated() where word != .max {
+            let first = index * 64
+            for bit in 0..<max(0, min(64, vocabularyCount - first))
+            where word >> UInt64(bit) & 1 == 0 {
+                changed[first + bit] = -.infinity
+            }
+        }
+    }
+
+    private mutating func drawUnchanged(_ logits: UnsafeBufferPointer<Float>) -> Int32 {
         if settings.temperature == 0 {
             unsafe rank(1, of: logits)
             return ranked[0].id
         }
-        unsafe rank(settings.topK == 0 ? Self.firstCandidates : settings.topK, of: logits)
+        let isTypical = settings.typicalP < 1
+        // What is typical depends on all candidates.
+        let first = isTypical ? vocabularyCount : Self.firstCandidates
+        unsafe rank(settings.topK == 0 ? first : settings.topK, of: logits)
+        if isTypical, ranked[0].logit.isFinite { keepTypical() }
         let largest = ranked[0].logit
         // Beside an infinite logit, or none that is not minus infinity, nothing else has a share.
         guard largest.isFinite else {
@@ -99,13 +134,13 @@ public struct Sampler: ~Copyable {
         func share(_ logit: Float) -> Double { exp(Double(logit - largest) / temperature) }
         let count: Int
         var total = 0.0
-        if settings.topK == 0, settings.topP == 1, settings.minP == 0 {
+        if settings.topK == 0, !isTypical, settings.topP == 1, settings.minP == 0 {
             count = vocabularyCount
             for id in 0..<vocabularyCount where unsafe !logits[id].isNaN {
                 total += unsafe share(logits[id])
             }
         } else {
-            count = unsafe settings.topK == 0 ? keep(logits) : keepOfTopK()
+            count = unsafe settings.topK == 0 && !isTypical ? keep(logits) : keepOfRanked()
             for place in 0..<count { total += share(candidate(place).logit) }
         }
         var point = random.unit() * total
@@ -124,10 +159,10 @@ public struct Sampler: ~Copyable {
             if occurrences[id] & 0x8000_0000 != 0 { continue }
             let count = Float(occurrences[id])
             occurrences[id] |= 0x8000_0000
-            let logit = penalised[id]
+            let logit = changed[id]
             let repeated =
                 logit > 0 ? logit / settings.repetitionPenalty : logit * settings.repetitionPenalty
-            penalised[id] =
+            changed[id] =
                 repeated - settings.presencePenalty - settings.frequencyPenalty * count
         }
         for place in 0..<min(recentCount, recent.count) {
@@ -159,8 +194,8 @@ public struct Sampler: ~Copyable {
         return vocabularyCount
     }
 
-    /// How many of the k likeliest pass top-p, whose total is theirs, and min-p.
-    private func keepOfTopK() -> Int {
+    /// How many of the ranked candidates pass top-p, whose total is theirs, and min-p.
+    private func keepOfRanked() -> Int {
         let largest = ranked[0].logit
         var total = 0.0
         for place in 0..<rankedCount { total += exp(Double(ranked[place].logit - largest)) }
@@ -173,6 +208,38 @@ public struct Sampler: ~Copyable {
             mass += exp(gap)
         }
         return rankedCount
+    }
+
+    /// Leaves of the ranked candidates those of typical surprise, ranked as before.
+    private mutating func keepTypical() {
+        let largest = ranked[0].logit
+        var total = 0.0
+        for place in 0..<rankedCount { total += exp(Double(ranked[place].logit - largest)) }
+        let logTotal = log(total)
+        var entropy = 0.0
+        for place in 0..<rankedCount where ranked[place].logit > -.infinity {
+            let logarithm = Double(ranked[place].logit - largest) - logTotal
+            entropy -= exp(logarithm) * logarithm
+        }
+        func distance(_ candidate: Candidate) -> Double {
+            abs(logTotal - Double(candidate.logit - largest) - entropy)
+        }
+        let count = rankedCount
+        let share = Double(settings.typicalP)
+        var kept = 0
+        unsafe ranked.withUnsafeMutableBufferPointer { heap in
+            unsafe Self.sort(heap, count) {
+                let (left, right) = (distance($0), distance($1))
+                return left < right || (left == right && $0.precedes($1))
+            }
+            var mass = 0.0
+            while kept < count, mass <= share {
+                mass += unsafe exp(Double(heap[kept].logit - largest) - logTotal)
+                kept += 1
+            }
+            unsafe Self.sort(heap, kept) { $0.precedes($1) }
+        }
+        rankedCount = kept
     }
 
     /// How far below the largest logit min-p keeps a token; negative.
@@ -235,10 +302,31 @@ public struct Sampler: ~Copyable {
                     least = unsafe heap[0].logit
                 }
             }
-            for last in stride(from: count - 1, to: 0, by: -1) {
-                unsafe heap.swapAt(0, last)
-                unsafe Self.sink(heap, 0, last) { $1.precedes($0) }
-            }
+            unsafe Self.sortHeap(heap, count) { $0.precedes($1) }
+        }
+    }
+
+    /// Sorts the first `count` tokens in place.
+    @inline(__always)
+    private static func sort(
+        _ heap: UnsafeMutableBufferPointer<Candidate>, _ count: Int,
+        _ precedes: (Candidate, Candidate) -> Bool
+    ) {
+        for root in stride(from: count / 2 - 1, through: 0, by: -1) {
+            unsafe sink(heap, root, count) { precedes($1, $0) }
+        }
+        unsafe sortHeap(heap, count, precedes)
+    }
+
+    /// Sorts the first `count` tokens, which are a heap whose root all others precede.
+    @inline(__always)
+    private static func sortHeap(
+        _ heap: UnsafeMutableBufferPointer<Candidate>, _ count: Int,
+        _ precedes: (Candidate, Candidate) -> Bool
+    ) {
+        for last in stride(from: count - 1, to: 0, by: -1) {
+            unsafe heap.swapAt(0, last)
+            unsafe sink(heap, 0, last) { precedes($1, $0) }
         }
     }
 

@@ -8,6 +8,8 @@ public struct TextStream: Sendable {
     private var held: [UInt8] = []
     /// The stop string that ended the text; nothing comes out after it.
     public private(set) var matchedStop: String?
+    /// How many of the bytes that went in have come out as text.
+    private(set) var releasedCount = 0
 
     /// - Parameter stops: Strings that end the text, themselves left out. Empty ones are ignored.
     public init(stops: [String] = []) {
@@ -21,6 +23,7 @@ public struct TextStream: Sendable {
         if let (position, stop) = firstStop() {
             matchedStop = String(decoding: stop, as: UTF8.self)
             let text = String(decoding: held[..<position], as: UTF8.self)
+            releasedCount += position
             held = []
             return text
         }
@@ -30,12 +33,16 @@ public struct TextStream: Sendable {
         let cut = TextStream.boundary(held, atMost: certain)
         let text = String(decoding: held[..<cut], as: UTF8.self)
         held.removeFirst(cut)
+        releasedCount += cut
         return text
     }
 
     /// The text still held back, at the end of generation.
     public mutating func finish() -> String {
-        defer { held = [] }
+        defer {
+            releasedCount += held.count
+            held = []
+        }
         return matchedStop == nil ? String(decoding: held, as: UTF8.self) : ""
     }
 

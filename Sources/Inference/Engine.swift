@@ -25,7 +25,7 @@ internal import Quantization
     let state: UnsafeMutablePointer<EngineState>
     private let scratch: UnsafeMutableRawPointer
     private let keyValues: UnsafeMutableRawPointer
-    private let weights: ResidentWeights
+    let weights: ResidentWeights
     private let pool: ThreadPool
     var streamer: ExpertStreamer
     var times = EngineStatistics()
@@ -243,6 +243,14 @@ internal import Quantization
     public mutating func prefill(
         _ ids: [Int32], from position: Int, sequence: Int = 0
     ) throws(StreamingError) {
+        try prefill(ids[...], from: position, sequence: sequence, givesLogits: true)
+    }
+
+    /// Computes a part of a prompt: as the above, but without `givesLogits` no logits, which only
+    /// the end of a prompt needs.
+    public mutating func prefill(
+        _ ids: ArraySlice<Int32>, from position: Int, sequence: Int, givesLogits: Bool
+    ) throws(StreamingError) {
         precondition(position + ids.count <= contextCapacity, "positions past the context")
         precondition(sequence >= 0 && sequence < sequenceCapacity, "no sequence \(sequence)")
         respondToPressure()
@@ -251,12 +259,13 @@ internal import Quantization
         var first = 0
         while first < ids.count {
             let count = min(plan.chunk, ids.count - first)
-            load(ids[first..<(first + count)], from: position + first, sequence: sequence)
+            let start = ids.startIndex + first
+            load(ids[start..<(start + count)], from: position + first, sequence: sequence)
             try chunk(count)
             first += count
-            if first == ids.count { head(of: count - 1, rows: 1) }
+            if first == ids.count, givesLogits { head(of: count - 1, rows: 1) }
         }
-        if let promptUse { try warm(promptUse.ranking) }
+        if givesLogits, let promptUse { try warm(promptUse.ranking) }
     }
 
     /// Computes one token at `position`, and the logits after it.
@@ -301,17 +310,19 @@ internal import Quantization
         if source != target { unsafe state.pointee.copyPositions(count, from: source, to: target) }
     }
 
-    /// Computes `ids` as sequence 0 from position 0 and hands the logits after each of them to
-    /// `receive`, in order.
+    /// Computes `ids` as `prefill` does, and hands the logits after each of them to `receive`, in
+    /// order.
     public mutating func everyLogit(
-        of ids: [Int32], _ receive: (UnsafeBufferPointer<Float>) throws -> Void
+        of ids: [Int32], from position: Int = 0, sequence: Int = 0,
+        _ receive: (UnsafeBufferPointer<Float>) throws -> Void
     ) throws {
-        precondition(ids.count <= contextCapacity, "positions past the context")
-        beginSequence(at: 0)
+        precondition(position + ids.count <= contextCapacity, "positions past the context")
+        precondition(sequence >= 0 && sequence < sequenceCapacity, "no sequence \(sequence)")
+        beginSequence(at: position)
         var first = 0
         while first < ids.count {
             let count = min(plan.chunk, ids.count - first)
-            load(ids[first..<(first + count)], from: first, sequence: 0)
+            load(ids[first..<(first + count)], from: position + first, sequence: sequence)
             try chunk(count)
             var row = 0
             while row < count {

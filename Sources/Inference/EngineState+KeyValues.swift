@@ -54,6 +54,26 @@ extension EngineState {
         }
     }
 
+    /// The rows of a sequence's positions, each head's keys and then its values: where they lie in
+    /// the cache, the bytes visited before, and how many these are.
+    func visitRows(
+        _ positions: Range<Int>, of sequence: Int,
+        _ visit: (UnsafeMutableRawPointer, Int, Int) -> Void
+    ) {
+        let bytes = unsafe positions.count * cacheRowBytes
+        var offset = 0
+        for layer in unsafe 0..<layerCount {
+            for head in unsafe 0..<keyValueHeadCount {
+                let rows =
+                    unsafe cacheOffset(sequence: sequence, layer: layer, head: head)
+                    + positions.lowerBound * cacheRowBytes
+                unsafe visit(keyCache + rows, offset, bytes)
+                unsafe visit(valueCache + rows, offset + bytes, bytes)
+                offset += 2 * bytes
+            }
+        }
+    }
+
     /// Where a key-value head's rows begin in the cache, in bytes.
     func cacheOffset(sequence: Int, layer: Int, head: Int) -> Int {
         unsafe ((sequence * layerCount + layer) * keyValueHeadCount + head) * contextCapacity

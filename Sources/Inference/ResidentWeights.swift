@@ -79,6 +79,9 @@ internal import Quantization
 
     deinit { unsafe AnonymousMemory.free(base, byteCount) }
 
+    /// CRC-32C of all of them.
+    borrowing func checksum() -> UInt32 { unsafe host_crc32c(0, base, byteCount) }
+
     /// First byte of a resident tensor.
     borrowing func address(_ tensor: GGUFTensor) -> UnsafeRawPointer {
         unsafe UnsafeRawPointer(base + offsets[tensor.name]!)

@@ -5,6 +5,7 @@ import Inference
 import Measuring
 import ModelFormats
 import Profiling
+import Serving
 
 /// Turns what the rooms throw into one line on stderr and an exit status of sysexits.h.
 enum Failure {
@@ -37,6 +38,8 @@ enum Failure {
             throw report("\(error)", code(error.kind))
         } catch let error as EvictionPolicyError {
             throw report("\(error)", usage)
+        } catch let error as ServiceError {
+            throw report("\(error)", configuration)
         } catch let error as InputError {
             throw report(error.description, error.code)
         } catch {

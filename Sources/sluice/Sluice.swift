@@ -11,11 +11,12 @@ struct Sluice: ParsableCommand {
             MODEL, or with the word demo, the bundled demo model is used.
 
             Exit status: 0 done, 64 wrong usage, 65 the model file is bad, 66 a file cannot be opened, 73 nor created, \
-            74 the disk failed, 78 the memory allowed is too small.
+            74 the disk failed, 78 the configuration or the memory allowed will not do.
             """,
         version: Versions.text,
         subcommands: [
-            RunCommand.self, InspectCommand.self, PlanCommand.self, LogitsCommand.self,
+            RunCommand.self, ServeCommand.self, InspectCommand.self, PlanCommand.self,
+            LogitsCommand.self,
             PackCommand.self, VerifyCommand.self, TokenizeCommand.self, DetokenizeCommand.self,
             TraceCommand.self, ReplayCommand.self, ProfileCommand.self, TrainPredictorCommand.self,
             BenchCommand.self, DoctorCommand.self,

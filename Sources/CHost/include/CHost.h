@@ -128,6 +128,47 @@ int host_trigger_fired(int descriptor);
 // so is `length`.
 uint64_t host_read_memory(const void *base, size_t length);
 
+// Sockets and signals --------------------------------------------------------------------------------
+
+// Opens or makes a file and takes its lock, which ends with the descriptor. A descriptor or a negative errno value;
+// -EWOULDBLOCK: somebody holds it.
+int host_lock_file(const char *path);
+
+// A listening stream socket at `path`, which replaces a socket file and nothing else (-EEXIST). Its file has `mode` and,
+// from 0, the group `group`. `identity` tells it from another file of that name. A descriptor or a negative errno value.
+int host_listen_unix(const char *path, uint32_t mode, int64_t group, uint64_t identity[2]);
+// Removes the socket's file unless another one has taken its place.
+void host_remove_socket(const char *path, const uint64_t identity[2]);
+
+// A listening socket at a numeric address of IPv4 or IPv6 (-EINVAL: it is none). Port 0 takes any; *bound tells which.
+int host_listen_tcp(const char *address, uint16_t port, uint16_t *bound);
+// 1 for an address of this machine only, 0 for another, -1 for what is no address.
+int host_is_loopback(const char *address);
+
+// Makes a listening socket that somebody else opened ours: non-blocking, closed on exec. Returns 0 for a Unix socket
+// with its path in `name`, 1 for TCP with its address and port, or a negative errno value: -ESOCKTNOSUPPORT where it is no
+// stream socket, -EINVAL where it does not listen.
+int host_adopt_listener(int descriptor, char *name, size_t capacity, uint16_t *port);
+
+// A Unix datagram socket, or a negative errno value.
+int host_datagram_socket(void);
+// Sends one datagram to the socket at `path`; '@' begins a name of the abstract namespace. Returns 0 or an errno value.
+int host_send_datagram(int descriptor, const char *path, const void *bytes, size_t length);
+
+// The number of a user or group, or -1 if there is none of that name.
+int64_t host_user_id(const char *name);
+int64_t host_group_id(const char *name);
+// All groups of a user, as at a login. Writes at most `capacity` and returns how many it wrote; 0 for an unknown user.
+int32_t host_groups_of_user(uint32_t user, uint32_t *groups, int32_t capacity);
+
+// st_mode of a file, or a negative errno value.
+int64_t host_file_mode(const char *path);
+
+// Blocks signals in the calling thread and those it starts, so that host_wait_for_signal gets them.
+void host_block_signals(const int *signals, uint32_t count);
+// Waits for one of the signals, which are blocked, and returns its number or a negative errno value.
+int host_wait_for_signal(const int *signals, uint32_t count);
+
 // Checksums ----------------------------------------------------------------------------------------
 
 // Continues a CRC-32C over more bytes; starts from 0. With the processor's instruction where it has one; the
