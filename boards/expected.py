@@ -99,10 +99,10 @@ class Model:
         positions = profile["ctx"] * profile["slots"]
         element = {"f16": 2, "q8_0": 34 / 32}[profile["kv"]]
         keys = int(2 * self.shape["layers"] * self.shape["kv_heads"] * self.shape["head"] * positions * element)
-        # Buffers of a prompt's chunk take a 32nd at most, a mapped tokenizer and the program some 60 MiB, and the tables
-        # of the cache and the kernel's some percent of it.
-        left = memory - self.resident_bytes - keys - memory // 32 - 60 * MIB
-        return max(0, min(self.full_bytes, int(left * 0.985)))
+        # Buffers of a prompt's chunk take a 32nd at most, and 136 MiB for the longest one; vocabulary and program some
+        # 50 MiB; the tables of the cache and the kernel's a percent of it.
+        left = memory - self.resident_bytes - keys - min(memory // 32, 136 * MIB) - 50 * MIB
+        return max(0, min(self.full_bytes, int(left * 0.99)))
 
 
 def size(text):
