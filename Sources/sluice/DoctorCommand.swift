@@ -48,7 +48,12 @@ struct DoctorCommand: ParsableCommand {
             let named = model.model != nil
             let description: ModelDescription? =
                 try named || disk == nil ? ModelLocation.open(model.model) : nil
-            let options = try description.map { try engine.options(for: $0) } ?? EngineOptions()
+            var options = try description.map { try engine.options(for: $0) } ?? EngineOptions()
+            if description == nil {
+                options.memoryBytes = engine.memory?.bytes
+                options.threads = engine.threads
+                options.io = engine.io.mode
+            }
             let place = try disk ?? Self.largestFile(of: description!)
             let sample = try SampleFile(at: place)
             defer { sample.remove() }
