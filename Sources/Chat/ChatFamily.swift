@@ -39,8 +39,10 @@ enum ChatFamily: String, Sendable, CaseIterable {
     case apriel
     /// `<|START_ACTION|>[{"tool_name": ..., "parameters": ...}]<|END_ACTION|>`: Command R7B on.
     case command
-    /// ` functools[{...}]`: Firefunction 2.
-    case firefunction
+    /// `<|function_call|>{"name": ..., "arguments": ...}`: GigaChat 3.1.
+    case gigachat
+    /// The same behind a header of its own: GigaChat 3.
+    case gigachatHeader
 
     init(template: String) {
         func has(_ texts: String...) -> Bool {
@@ -73,8 +75,10 @@ enum ChatFamily: String, Sendable, CaseIterable {
                 .apriel
             } else if has("<|START_ACTION|>") {
                 .command
-            } else if has(" functools[") {
-                .firefunction
+            } else if has("<|function_call|>") {
+                .gigachat
+            } else if has("function call", "<|role_sep|>") {
+                .gigachatHeader
             } else if has("<tool_call>") {
                 .hermes
             } else if has("<|start_header_id|>", "\"parameters\"") {
@@ -112,20 +116,23 @@ enum ChatFamily: String, Sendable, CaseIterable {
             callOpen: "<function=", nameEnd: ">", keyOpen: "<parameter=", valueOpen: ">",
             valueClose: "</parameter>", callClose: "</function>", sectionClose: "</tool_call>",
             trimsLineBreaks: true)
+        var bareTags = functionTags
+        bareTags.callOpen = ""
         func json(_ marker: String, close: String? = nil) -> [CallOpening] {
             [.init(marker: marker, syntax: .init(json: .init(close: close)))]
         }
         switch self {
         case .harmony: return []
-        case .hermes, .qwenCoder, .functionary:
+        case .functionary: return [.init(marker: "<function=", syntax: .init(tagged: bareTags))]
+        case .hermes, .qwenCoder:
             // Models stray from one way to the other, and leave the outer tag out.
-            var bare = functionTags
-            bare.callOpen = ""
             return [
                 .init(
                     marker: "<tool_call>",
                     syntax: .init(json: .init(close: "</tool_call>"), tagged: functionTags))
-            ] + (self == .hermes ? [] : [.init(marker: "<function=", syntax: .init(tagged: bare))])
+            ]
+                + (self == .hermes
+                    ? [] : [.init(marker: "<function=", syntax: .init(tagged: bareTags))])
         case .seed:
             var tags = functionTags
             tags.sectionClose = "</seed:tool_call>"
@@ -179,7 +186,8 @@ enum ChatFamily: String, Sendable, CaseIterable {
             ]
         case .apriel: return json("<tool_calls>", close: "</tool_calls>")
         case .command: return json("<|START_ACTION|>", close: "<|END_ACTION|>")
-        case .firefunction: return json("functools")
+        case .gigachat: return json("<|function_call|>")
+        case .gigachatHeader: return json("<|message_sep|>\n\nfunction call<|role_sep|>\n")
         }
     }
 

@@ -1,6 +1,6 @@
 import Chat
 import Generation
-public import Inference
+import Inference
 import ModelFormats
 import OpenAIAPI
 import Tokenization

@@ -106,14 +106,21 @@ struct ServeCommand: ParsableCommand {
         ProcessSignals.hold()
         try Failure.reporting {
             let configuration = try merged()
+            let engine = try engine(configuration)
             if checkConfig {
                 Console.out("\(config ?? "configuration"): ok\n")
                 return
             }
+            let description = try ModelLocation.open(configuration.model)
             let service = try Service(
-                configuration: configuration,
+                configuration: configuration, model: description,
+                options: try engine.options(for: description),
                 environment: { name in unsafe getenv(name).map { unsafe String(cString: $0) } },
-                reread: { try merged() })
+                reread: {
+                    let configuration = try merged()
+                    _ = try self.engine(configuration)
+                    return configuration
+                })
             try ProcessSignals.withSignals { try await service.run(signals: $0) }
         }
     }
@@ -122,6 +129,19 @@ struct ServeCommand: ParsableCommand {
     private func merged() throws -> ServiceConfiguration {
         let file = try config.map { try ServiceConfiguration(path: $0) } ?? ServiceConfiguration()
         return file.overridden(by: flags)
+    }
+
+    /// The engine's options: those of the file as if they stood in the command line before all
+    /// others, of which the last one counts.
+    private func engine(_ configuration: ServiceConfiguration) throws -> EngineArguments {
+        let words = configuration.engine.map { "--\($0.name)=\($0.value)" }
+        let given = CommandLine.arguments.drop { $0 != "serve" }.dropFirst()
+        do {
+            return try ServeCommand.parse(words + given).engine
+        } catch {
+            let line = ServeCommand.message(for: error).split(separator: "\n").first ?? ""
+            throw ServiceError("\(config ?? "command line"): \(line)")
+        }
     }
 
     private var flags: ServiceConfiguration {
@@ -141,6 +161,10 @@ struct ServeCommand: ParsableCommand {
         flags.idleExit = idleExit?.seconds
         flags.drainTimeout = drainTimeout?.seconds
         flags.logLevel = logLevel
+        if let memory = engine.memory {
+            // The one that a reload may change; a file does not, if the command line says it.
+            flags.engine = [.init(name: "memory", value: "\(memory.bytes)")]
+        }
         return flags
     }
 }

@@ -378,11 +378,14 @@ struct OutputParserTests {
             family: .command, text: "<|START_RESPONSE|>Rome is\n\nfine.<|END_RESPONSE|>",
             said: Said(content: "Rome is\n\nfine.")),
         Case(
-            family: .firefunction, text: #" functools[{"name": "get_time", "arguments": {}}]"#,
-            said: Said(calls: [.init("get_time", "{}")])),
+            family: .gigachat,
+            text: #"Well.<|function_call|>{"name": "get_time", "arguments": {}}"#,
+            said: Said(content: "Well.", calls: [.init("get_time", "{}")])),
         Case(
-            family: .firefunction, text: "import functools\n",
-            said: Said(content: "import functools\n")),
+            family: .gigachatHeader,
+            text: "Well.<|message_sep|>\n\nfunction call<|role_sep|>\n"
+                + #"{"name": "get_time", "arguments": {}}"#,
+            said: Said(content: "Well.", calls: [.init("get_time", "{}")])),
     ]
 
     @Test(arguments: cases)

@@ -116,7 +116,7 @@ struct ConfigurationTests {
         let old = try ServiceConfiguration(
             toml: "slots = 2\ncache = \"2x\"\nmemory = \"1G\"", path: "c.toml")
         let new = try ServiceConfiguration(
-            toml: "slots = 3\ncache = \"3x\"\nmemory = \"2G\"\nqueue = 3\nplane_shares = \"1\"",
+            toml: "slots = 3\ncache = \"3x\"\nmemory = \"2G\"\ndrain_timeout = 3\nplane_shares = \"1\"",
             path: "c.toml")
         #expect(new.needingRestart(since: old) == ["slots", "cache", "plane_shares"])
         #expect(new.needingRestart(since: new).isEmpty)

@@ -17,7 +17,14 @@ struct PythonicCallReader: Sendable {
             return .unsure
         }
         var parser = PythonicCalls(bytes: Array(source), wantsCallMethod: syntax.wantsCallMethod)
-        guard let calls = parser.calls() else { return .malformed }
+        guard let calls = parser.calls() else {
+            // Models that were shown JSON write JSON between the same markers.
+            var whole = PendingText()
+            whole.append(source.string)
+            whole.isWhole = true
+            var reader = JSONCallReader(JSONCallSyntax())
+            return reader.read(&whole, into: &sink)
+        }
         for call in calls {
             sink.beginCall(call.name, id: nil)
             var bytes: [UInt8] = []

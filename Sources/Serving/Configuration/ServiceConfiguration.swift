@@ -67,6 +67,11 @@ public struct ServiceConfiguration: Sendable, Equatable {
     public struct EngineOption: Sendable, Equatable {
         public var name: String
         public var value: String
+
+        public init(name: String, value: String) {
+            self.name = name
+            self.value = value
+        }
     }
 
     /// The least and greatest of what is bounded.
@@ -112,6 +117,7 @@ public struct ServiceConfiguration: Sendable, Equatable {
         take(\.bodyLimit)
         take(\.connections)
         take(\.logLevel)
+        result.engine += flags.engine
         return result
     }
 
@@ -130,6 +136,9 @@ public struct ServiceConfiguration: Sendable, Equatable {
         check("listen", \.listen)
         check("listen_anywhere", \.listenAnywhere)
         check("slots", \.slots)
+        check("queue", \.queue)
+        check("idle_release", \.idleRelease)
+        check("idle_exit", \.idleExit)
         check("prefix_cache", \.prefixCache)
         check("body_limit", \.bodyLimit)
         check("connections", \.connections)

@@ -1,6 +1,7 @@
 import Chat
 import Generation
 import JSONTree
+import NIOHTTP1
 import OpenAIAPI
 import Tokenization
 

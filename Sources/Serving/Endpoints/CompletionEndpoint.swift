@@ -3,6 +3,7 @@ import ExpertStreaming
 import Generation
 import Inference
 import JSONTree
+import NIOHTTP1
 import OpenAIAPI
 import Tokenization
 

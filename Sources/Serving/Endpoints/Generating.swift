@@ -1,4 +1,5 @@
 import Constraints
+import ExpertStreaming
 import Generation
 import Inference
 import OpenAIAPI

@@ -3,6 +3,9 @@ import ExpertStreaming
 import Generation
 import Inference
 import JSONTree
+import Logging
+import ModelFormats
+import NIOHTTP1
 import OpenAIAPI
 import Tokenization
 

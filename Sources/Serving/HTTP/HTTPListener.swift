@@ -19,23 +19,25 @@ final class HTTPListener: Sendable {
     private let logger: Logger
     private let isRefused: @Sendable (Peer) -> Bool
     private let respond: @Sendable (HTTPRequest, HTTPAnswerWriter) async -> Void
-    private let count = Atomic(0)
+    private let counter: ConnectionCounter
 
     /// Connections that are open now.
-    var connectionCount: Int { count.load(ordering: .relaxed) }
+    var connectionCount: Int { counter.count }
 
     /// - Parameters:
     ///   - isRefused: Asked once for each connection, on the event loop; its requests are answered
     ///     with 403.
     ///   - respond: See `HTTPConnection`.
     init(
-        limits: ServiceLimits, logger: Logger, isRefused: @escaping @Sendable (Peer) -> Bool,
+        limits: ServiceLimits, logger: Logger, counter: ConnectionCounter = ConnectionCounter(),
+        isRefused: @escaping @Sendable (Peer) -> Bool,
         respond: @escaping @Sendable (HTTPRequest, HTTPAnswerWriter) async -> Void
     ) {
         group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         eventLoop = group.next()
         open = .makeBoxSendingValue([:], eventLoop: eventLoop)
         self.limits = limits
+        self.counter = counter
         self.logger = logger
         self.isRefused = isRefused
         self.respond = respond
@@ -73,9 +75,9 @@ final class HTTPListener: Sendable {
 
     /// Puts a connection together; on the event loop.
     private func add(_ channel: any Channel, _ peer: Peer) throws {
-        let number = count.add(1, ordering: .relaxed).newValue
+        let number = counter.add(1)
         channel.closeFuture.assumeIsolated().whenComplete { [self] _ in
-            count.subtract(1, ordering: .relaxed)
+            _ = counter.add(-1)
             open.value[ObjectIdentifier(channel)] = nil
         }
         if number > limits.connections + ServiceLimits.refusedConnections {
@@ -142,4 +144,14 @@ final class HTTPListener: Sendable {
         // Fails only where it has been shut down before.
         try? await group.shutdownGracefully()
     }
+}
+
+/// How many connections are open.
+final class ConnectionCounter: Sendable {
+    private let number = Atomic(0)
+
+    var count: Int { number.load(ordering: .relaxed) }
+
+    /// Adds to it, and returns the sum.
+    func add(_ difference: Int) -> Int { number.add(difference, ordering: .relaxed).newValue }
 }
