@@ -76,7 +76,10 @@ let package = Package(
             dependencies: ["CHost", "ExpertStreaming", "Inference", "ModelFormats"],
             swiftSettings: swiftSettings),
         .target(
-            name: "Measuring", dependencies: ["CHost", "CKernels", "ModelFormats", "Quantization"],
+            name: "Measuring",
+            dependencies: [
+                "CHost", "CKernels", "ExpertStreaming", "Inference", "ModelFormats", "Quantization",
+            ],
             swiftSettings: swiftSettings),
         .target(name: "JSONTree", swiftSettings: swiftSettings),
         .target(name: "ChatTemplates", dependencies: ["JSONTree"], swiftSettings: swiftSettings),
@@ -181,7 +184,10 @@ let package = Package(
             swiftSettings: swiftSettings),
         .testTarget(
             name: "MeasuringTests",
-            dependencies: ["CHost", "Measuring", "ModelFormats", "Quantization"],
+            dependencies: [
+                "CHost", "ExpertStreaming", "Inference", "Measuring", "ModelFormats",
+                "Quantization",
+            ],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "ProfilingTests",

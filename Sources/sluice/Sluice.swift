@@ -22,6 +22,6 @@ struct Sluice: ParsableCommand {
             PackCommand.self, VerifyCommand.self, TokenizeCommand.self, DetokenizeCommand.self,
             TemplateCommand.self,
             TraceCommand.self, ReplayCommand.self, ProfileCommand.self, TrainPredictorCommand.self,
-            BenchCommand.self,
+            BenchCommand.self, DoctorCommand.self,
         ])
 }
