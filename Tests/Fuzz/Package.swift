@@ -13,7 +13,7 @@
 //
 // The corpus of FuzzTokenizer is ../Fixtures/tokenizers, with -max_len=32768; that of
 // FuzzHuggingFace ../Fixtures/huggingface/models/mixtral-f32, ../Fixtures/huggingface/tokenizers
-// and others beside them. FuzzConstraints needs none, with -max_len=512 -timeout=20 -detect_leaks=0
+// and others beside them. FuzzConstraints needs none, with -max_len=512 -timeout=20, ASAN_OPTIONS=detect_leaks=0
 // (globals of Swift look like leaks); the schemas of ../Fixtures/constraints, one a file and each
 // after a byte such as "b", make it see more of them. FuzzPackage wants packages that `sluice pack`
 // has made of small models, with -max_len=524288.
