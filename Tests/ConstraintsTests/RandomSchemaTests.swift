@@ -14,7 +14,7 @@ struct RandomSchemaTests {
             // The few that cannot be fulfilled, or have unique items of any kind.
             guard let constraint = try? Constraint(schema: schema) else { continue }
             count += 1
-            let budget = [80, 150, 250][index % 3]
+            let budget = [60, 100, 160][index % 3]
             let walk = Walk(constraint, tokens: budget, seed: index)
             var start = ConstraintMatcher(constraint, vocabulary: SmallVocabulary.shared.vocabulary)
             guard start.leastTokensToEnd <= budget else { continue }

@@ -117,7 +117,7 @@ struct SchemaTests {
     @Test func enumsMayHaveThousandsOfValues() throws {
         let words = (0..<3000).map { JSON.string(String(UnicodeScalar(0x4E00 + $0)!) + "\($0)") }
         let constraint = try Constraint(schema: ["enum": .array(words)])
-        for word in words.suffix(50) { #expect(constraint.matches(Array(word.text.utf8))) }
+        for word in words.suffix(8) { #expect(constraint.matches(Array(word.text.utf8))) }
     }
 
     @Test func whiteSpaceIsBounded() throws {

@@ -16,7 +16,7 @@
 // and others beside them. FuzzRequest and FuzzAnswer begin with nothing, and learn from
 // -dict=Sources/FuzzRequest/words and -dict=Sources/FuzzAnswer/words. The corpus of FuzzTemplate is
 // any folder of chat templates. FuzzConstraints needs none, with -max_len=512 -timeout=20
-// -detect_leaks=0 (globals of Swift look like leaks); the schemas of ../Fixtures/constraints, one a
+// and ASAN_OPTIONS=detect_leaks=0 (globals of Swift look like leaks); the schemas of ../Fixtures/constraints, one a
 // file and each after a byte such as "b", make it see more of them. FuzzPackage wants packages that
 // `sluice pack` has made of small models, with -max_len=524288.
 //
