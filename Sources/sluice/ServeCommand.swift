@@ -102,6 +102,15 @@ struct ServeCommand: ParsableCommand {
 
     @OptionGroup var engine: EngineArguments
 
+    func validate() throws {
+        if let slots, !(1...256).contains(slots) {
+            throw ValidationError("--slots \(slots) is not between 1 and 256.")
+        }
+        if let queue, !(1...65_536).contains(queue) {
+            throw ValidationError("--queue \(queue) is not between 1 and 65536.")
+        }
+    }
+
     func run() throws {
         ProcessSignals.hold()
         try Failure.reporting {
