@@ -117,6 +117,7 @@ struct ServeCommand: ParsableCommand {
             let configuration = try merged()
             let engine = try engine(configuration)
             if checkConfig {
+                try Service.check(configuration, environment: variable)
                 Console.out("\(config ?? "configuration"): ok\n")
                 return
             }
@@ -124,7 +125,7 @@ struct ServeCommand: ParsableCommand {
             let service = try Service(
                 configuration: configuration, model: description,
                 options: try engine.options(for: description),
-                environment: { name in unsafe getenv(name).map { unsafe String(cString: $0) } },
+                environment: variable,
                 reread: {
                     let configuration = try merged()
                     _ = try self.engine(configuration)
@@ -132,6 +133,11 @@ struct ServeCommand: ParsableCommand {
                 })
             try ProcessSignals.withSignals { try await service.run(signals: $0) }
         }
+    }
+
+    /// A variable of the environment.
+    private var variable: @Sendable (String) -> String? {
+        { name in unsafe getenv(name).map { unsafe String(cString: $0) } }
     }
 
     /// The file's configuration with the command line's in front.
