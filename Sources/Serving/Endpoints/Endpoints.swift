@@ -2,7 +2,6 @@ import JSONTree
 import Logging
 import NIOHTTP1
 import OpenAIAPI
-import Synchronization
 
 /// Finds out what a request wants, whether it may have it, and who answers it; then writes the line
 /// of the log.
