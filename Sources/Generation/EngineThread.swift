@@ -53,6 +53,9 @@ struct EngineThread {
         var engine = try Engine(model: model, options: options, plan: plan) {
             core.setProgress($0)
         }
+        core.settings.log(
+            "experts are read by \(engine.ioMode) (\(engine.ioModeReason)), computed with "
+                + "\(engine.instructionSet)")
         // A service that says it is ready has computed a token.
         try engine.prefill([tokenizer.beginningOfSequence ?? 0], from: 0)
         let store = EngineLoop.store(

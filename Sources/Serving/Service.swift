@@ -73,6 +73,16 @@ public final class Service: Sendable {
         self.configuration = Mutex(configuration)
     }
 
+    /// Looks at what a configuration names, without starting anything: files, users, addresses.
+    ///
+    /// - Throws: `ServiceError` for the first thing that will not do.
+    public static func check(
+        _ configuration: ServiceConfiguration, environment: (String) -> String?
+    ) throws(ServiceError) {
+        let live = try LiveSettings(configuration, environment: environment)
+        try ServiceSockets.check(configuration, hasKeys: !live.keys.isEmpty)
+    }
+
     /// What happens to a service.
     private enum Event: Sendable {
         case signal(ServiceSignal)

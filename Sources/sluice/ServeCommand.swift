@@ -102,12 +102,22 @@ struct ServeCommand: ParsableCommand {
 
     @OptionGroup var engine: EngineArguments
 
+    func validate() throws {
+        if let slots, !(1...256).contains(slots) {
+            throw ValidationError("--slots \(slots) is not between 1 and 256.")
+        }
+        if let queue, !(1...65_536).contains(queue) {
+            throw ValidationError("--queue \(queue) is not between 1 and 65536.")
+        }
+    }
+
     func run() throws {
         ProcessSignals.hold()
         try Failure.reporting {
             let configuration = try merged()
             let engine = try engine(configuration)
             if checkConfig {
+                try Service.check(configuration, environment: variable)
                 Console.out("\(config ?? "configuration"): ok\n")
                 return
             }
@@ -115,7 +125,7 @@ struct ServeCommand: ParsableCommand {
             let service = try Service(
                 configuration: configuration, model: description,
                 options: try engine.options(for: description),
-                environment: { name in unsafe getenv(name).map { unsafe String(cString: $0) } },
+                environment: variable,
                 reread: {
                     let configuration = try merged()
                     _ = try self.engine(configuration)
@@ -123,6 +133,11 @@ struct ServeCommand: ParsableCommand {
                 })
             try ProcessSignals.withSignals { try await service.run(signals: $0) }
         }
+    }
+
+    /// A variable of the environment.
+    private var variable: @Sendable (String) -> String? {
+        { name in unsafe getenv(name).map { unsafe String(cString: $0) } }
     }
 
     /// The file's configuration with the command line's in front.

@@ -2,7 +2,6 @@ import JSONTree
 import Logging
 import NIOHTTP1
 import OpenAIAPI
-import Synchronization
 
 /// Finds out what a request wants, whether it may have it, and who answers it; then writes the line
 /// of the log.
@@ -103,7 +102,16 @@ struct Endpoints: Sendable {
     /// Checks the key, where there are any.
     private func authorize(_ request: HTTPRequest) throws(APIError) {
         let live = context.live
-        if live.keys.isEmpty { return }
+        if live.keys.isEmpty {
+            // A browser sends this with what a page of any site posts to a port of this machine,
+            // and the page needs no answer to empty a cache or to keep the engine busy.
+            if case .address = request.peer, request.header("origin") != nil {
+                throw .forbidden(
+                    "Pages in a browser may use this service only with an API key; its administrator can set some."
+                )
+            }
+            return
+        }
         if case .process = request.peer, !live.keysOnSocket { return }
         guard let given = request.header("authorization") else {
             throw .unauthorized(

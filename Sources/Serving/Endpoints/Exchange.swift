@@ -2,7 +2,6 @@ import CHost
 import Logging
 import NIOHTTP1
 import OpenAIAPI
-import Synchronization
 
 /// One request on its way through the endpoints: what was asked, by whom, what was answered, and
 /// what the log will say about it. Belongs to one task.

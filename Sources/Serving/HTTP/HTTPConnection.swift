@@ -177,7 +177,7 @@ final class HTTPConnection: ChannelInboundHandler {
         let headers = HTTPHeaders(
             answer.headers + [
                 ("content-length", "\(answer.body.count)"), ("content-type", answer.contentType),
-                ("connection", "close"),
+                ("connection", "close"), ("x-request-id", Exchange.newID("req_")),
             ])
         let head = HTTPResponseHead(version: version, status: answer.status, headers: headers)
         context.write(wrapOutboundOut(.head(head)), promise: nil)

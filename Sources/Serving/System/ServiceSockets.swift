@@ -21,10 +21,7 @@ struct ServiceSockets: Sendable {
             all = adopted
             return
         }
-        for address in configuration.listen ?? [] {
-            try ServiceSockets.check(
-                address, isMeant: configuration.listenAnywhere ?? false, hasKeys: hasKeys)
-        }
+        try ServiceSockets.check(configuration, hasKeys: hasKeys)
         var own: [ListeningSocket] = []
         do throws(ServiceError) {
             // A socket that was asked for goes beside TCP; the one by default does not.
@@ -54,19 +51,20 @@ struct ServiceSockets: Sendable {
 
     /// Refuses to let strangers in by accident: an address that others can reach has to be asked for
     /// twice, and to ask for keys.
-    private static func check(
-        _ address: ListeningSocket.Address, isMeant: Bool, hasKeys: Bool
+    static func check(
+        _ configuration: ServiceConfiguration, hasKeys: Bool
     ) throws(ServiceError) {
-        if address.isLocal { return }
-        guard isMeant else {
-            throw ServiceError(
-                "--listen \(address) can be reached from other machines; if that is meant, add --listen-anywhere "
-                    + "(listen_anywhere = true) and an --api-keys-file, else give 127.0.0.1")
-        }
-        guard hasKeys else {
-            throw ServiceError(
-                "--listen \(address) can be reached from other machines, and no API keys are set; give an "
-                    + "--api-keys-file")
+        for address in configuration.listen ?? [] where !address.isLocal {
+            guard configuration.listenAnywhere ?? false else {
+                throw ServiceError(
+                    "--listen \(address) can be reached from other machines; if that is meant, add --listen-anywhere "
+                        + "(listen_anywhere = true) and an --api-keys-file, else give 127.0.0.1")
+            }
+            guard hasKeys else {
+                throw ServiceError(
+                    "--listen \(address) can be reached from other machines, and no API keys are set; give an "
+                        + "--api-keys-file")
+            }
         }
     }
 
