@@ -29,7 +29,7 @@ public struct HostFacts: Sendable, Equatable, Encodable {
     /// What this process may use, and why.
     public var memoryLimitBytes: Int
     public var memoryLimitReason: String
-    /// RLIMIT_MEMLOCK in bytes; nil for no limit.
+    /// RLIMIT_MEMLOCK in bytes; nil for no limit, or where this process need not keep to it.
     public var memoryLockLimitBytes: Int?
     /// Soft limit of open files; nil for no limit.
     public var openFilesLimit: Int?
@@ -68,7 +68,8 @@ public struct HostFacts: Sendable, Equatable, Encodable {
         memoryAvailableBytes = HostFacts.kibibytes("MemAvailable", files)
         memoryLimitBytes = limit.bytes
         memoryLimitReason = limit.explanation
-        memoryLockLimitBytes = lockLimit == .max ? nil : Int(clamping: lockLimit)
+        memoryLockLimitBytes =
+            lockLimit == .max || HostFacts.locksWithoutLimit(files) ? nil : Int(clamping: lockLimit)
         openFilesLimit = files.value("Max open files", in: "/proc/self/limits").flatMap {
             Int($0.split(separator: " ").first ?? "")
         }
@@ -80,6 +81,14 @@ public struct HostFacts: Sendable, Equatable, Encodable {
         temperatureCelsius = (0..<16).compactMap {
             files.number("/sys/class/thermal/thermal_zone\($0)/temp").map { Double($0) / 1000 }
         }.max()
+    }
+
+    /// Whether this process has CAP_IPC_LOCK, capability 14, as root does.
+    private static func locksWithoutLimit(_ files: SystemFiles) -> Bool {
+        let effective = files.value("CapEff", in: "/proc/self/status").flatMap {
+            UInt64($0, radix: 16)
+        }
+        return (effective ?? 0) >> 14 & 1 == 1
     }
 
     private static func kibibytes(_ name: String, _ files: SystemFiles) -> Int {

@@ -1,3 +1,4 @@
+import CHost
 import Testing
 
 @testable import Measuring
@@ -61,6 +62,20 @@ import Testing
             "/sys/fs/cgroup/cgroup.controllers": v2 + "\n", "/proc/cgroups": "#name\n\(v1)\n",
         ])
         #expect(HostFacts(files: system.files).groupsLimitMemory == limits)
+    }
+
+    /// What may be locked is asked of the kernel; whether that binds stands in a text.
+    @Test func aCapabilityLiftsTheLimitOfLockedMemory() throws {
+        func limit(_ capabilities: String) throws -> Int? {
+            let system = try FakeSystem([
+                "/proc/self/status": "Name:\tx\nCapEff:\t\(capabilities)\n"
+            ])
+            return HostFacts(files: system.files).memoryLockLimitBytes
+        }
+        let stated = host_memory_lock_limit()
+        #expect(try limit("0000000000004000") == nil)
+        #expect(
+            try limit("ffffffffffffbfff") == (stated == .max ? nil : Int(clamping: stated)))
     }
 
     @Test func damagedTextsAreNoError() {
