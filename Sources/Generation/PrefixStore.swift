@@ -248,15 +248,17 @@ private final class DirectoryLock {
 
     /// nil if another process has it, or it is no directory: errno tells.
     init?(_ directory: String) {
-        descriptor = unsafe open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard descriptor >= 0 else { return nil }
-        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+        // The property is set last: from then on a nil would have it closed by deinit, too.
+        let opened = unsafe open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard opened >= 0 else { return nil }
+        guard flock(opened, LOCK_EX | LOCK_NB) == 0 else {
             let reason = errno
-            close(descriptor)
+            close(opened)
             errno = reason
             return nil
         }
+        descriptor = opened
     }
 
-    deinit { if descriptor >= 0 { close(descriptor) } }
+    deinit { close(descriptor) }
 }

@@ -6,6 +6,8 @@ public struct EngineOptions: Sendable {
     public var memoryBytes: Int?
     /// How much of it caches experts.
     public var cache = CacheSize.auto
+    /// What the engine's user holds beside it, in bytes; the budget has to have room for it, too.
+    public var callerBytes = 0
     /// Positions of the key-value cache; nil takes the model's, at most
     /// `EngineOptions.defaultContext`.
     public var context: Int?

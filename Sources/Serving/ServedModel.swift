@@ -34,6 +34,8 @@ struct ServedModel: Sendable {
         self.created = created
         var options = options
         options.sequences = configuration.slots ?? 4
+        options.callerBytes = ServedModel.bytesBesideEngine(
+            vocabularyCount: description.vocabularyCount, slots: options.sequences)
         self.options = options
         plan = try MemoryPlan(model: description, options: options)
         let tokenizer = try Tokenizer(metadata: description.file.metadata)
@@ -59,6 +61,14 @@ struct ServedModel: Sendable {
             chat = nil
             templateProblem = "\(error)"
         }
+    }
+
+    /// What a service holds besides its engine: the samplers' tables, the vocabulary as constraints
+    /// want it (7 MB for 152,000 tokens, with control tokens and without), and 8 MiB for connections,
+    /// bodies, answers on their way and remembered masks.
+    private static func bytesBesideEngine(vocabularyCount: Int, slots: Int) -> Int {
+        Sampler.byteCount(vocabularyCount: vocabularyCount) * slots + vocabularyCount * 2 * 48
+            + (8 << 20)
     }
 
     /// The file's name without its ending, which is how people call a model.

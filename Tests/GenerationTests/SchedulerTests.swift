@@ -320,7 +320,9 @@ import Testing
             $0.log = { line in told.withLock { $0.append(line) } }
         }
         let generation = try scheduler.submit(served.request([1], tokens: nil))
-        while told.withLock({ $0.isEmpty }) { await Task.yield() }
+        while told.withLock({ $0.allSatisfy { !$0.contains("stops for ever") } }) {
+            await Task.yield()
+        }
         let beats = scheduler.heartbeat
         await scheduler.drain(deadline: 0)
         #expect(scheduler.state == .draining && scheduler.heartbeat == beats)

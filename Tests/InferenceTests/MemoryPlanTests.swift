@@ -40,6 +40,16 @@ import Testing
         }
     }
 
+    @Test func whatTheCallerHoldsIsInThePlan() throws {
+        let alone = try plan { $0.memoryBytes = 512 << 20 }
+        let beside = try plan {
+            $0.memoryBytes = 512 << 20
+            $0.callerBytes = 100 << 20
+        }
+        #expect(beside.floorBytes == alone.floorBytes + (100 << 20))
+        #expect(beside.totalBytes == alone.totalBytes + (100 << 20))
+    }
+
     @Test func autoTakesAllThatHelpsAndNoMore() throws {
         let found = try plan { $0.memoryBytes = 512 << 20 }
         #expect(found.streaming.holdsEverything)

@@ -193,7 +193,7 @@ struct HTTPTests {
     /// A client that is there, reads slowly and takes longer than the limit for the whole is served.
     @Test func aClientThatReadsSlowlyIsServed() async throws {
         var limits = ServiceLimits()
-        limits.stallSeconds = 1
+        limits.stallSeconds = 8
         let test = try await TestListener(limits: limits) { _, writer in
             try await writer.send(
                 HTTPAnswer(.ok, [UInt8](repeating: 65, count: 4 << 20), contentType: "text/plain"))
@@ -203,7 +203,7 @@ struct HTTPTests {
         var count = 0
         while let bytes = try await client.receive() {
             count += bytes.count
-            try await Task.sleep(for: .milliseconds(25))
+            try await Task.sleep(for: .milliseconds(150))
         }
         #expect(count > 4 << 20)
         await test.close()

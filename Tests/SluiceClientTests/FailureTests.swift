@@ -327,11 +327,11 @@ struct FailureTests {
             try await connection.untilClosed()
         } _: { server async throws in
             var timeouts = SluiceClient.Timeouts()
-            timeouts.generation = .seconds(2)
+            timeouts.generation = .seconds(10)
             var read = 0
             for try await _ in server.client(timeouts).streamChat(Self.question) {
                 read += 1
-                if read == 1 { try await Task.sleep(for: .seconds(3)) }
+                if read == 1 { try await Task.sleep(for: .seconds(12)) }
             }
             #expect(read == 100)
         }

@@ -42,8 +42,9 @@ public struct APIKeys: Sendable, Equatable {
         self.init(keys: keys.map(String.init))
     }
 
-    /// Whether there is such a file at all.
-    static func exists(_ path: String) -> Bool { unsafe host_file_mode(path) >= 0 }
+    /// Whether there is such a file at all; one that cannot be looked at counts, because taking it for
+    /// none would let everybody in.
+    static func exists(_ path: String) -> Bool { unsafe host_file_mode(path) != -ENOENT }
 
     /// Whether `key` is one of them.
     func accept(_ key: some StringProtocol) -> Bool {
