@@ -44,7 +44,7 @@ final class TestListener: Sendable {
             contentType: "text/plain"))
 }
 
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(5)))
 struct HTTPTests {
     @Test func aConnectionServesManyRequests() async throws {
         let test = try await TestListener(respond: echo)

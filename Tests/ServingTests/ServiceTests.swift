@@ -39,7 +39,7 @@ final class RunningService: Sendable {
 
     /// Starts one, and waits until it says that it is ready.
     init(
-        limits: ServiceLimits = ServiceLimits(),
+        limits: ServiceLimits = ServiceLimits(), environment: [String: String] = [:],
         _ change: (inout ServiceConfiguration, TemporaryDirectory) throws -> Void = { _, _ in }
     ) async throws {
         directory = try TemporaryDirectory()
@@ -59,7 +59,8 @@ final class RunningService: Sendable {
         let notify = manager.path
         let service = try Service(
             configuration: first, model: #require(RunningService.model), options: options,
-            limits: limits, environment: { $0 == "NOTIFY_SOCKET" ? notify : nil },
+            limits: limits,
+            environment: { $0 == "NOTIFY_SOCKET" ? notify : environment[$0] },
             reread: { shared.current })
         let (stream, continuation) = AsyncStream.makeStream(of: ServiceSignal.self)
         signals = continuation
@@ -110,7 +111,7 @@ private func chat(_ tokens: Int, _ further: String = "") -> String {
 
 private let chatPath = "/v1/chat/completions"
 
-@Suite(.enabled(if: RunningService.model != nil), .timeLimit(.minutes(2)))
+@Suite(.enabled(if: RunningService.model != nil), .timeLimit(.minutes(5)))
 struct ServiceTests {
     @Test func aChatIsAnswered() async throws {
         let service = try await RunningService()
@@ -193,9 +194,12 @@ struct ServiceTests {
     }
 
     @Test func aFullQueueSaysWhenToComeBack() async throws {
-        let service = try await RunningService { configuration, _ in
+        // The engine stops after a token, so that the first request ends only with the service.
+        let service = try await RunningService(environment: ["SLUICE_WEDGE_AFTER": "1"]) {
+            configuration, _ in
             configuration.slots = 1
             configuration.queue = 1
+            configuration.drainTimeout = 0
         }
         let first = try service.client()
         let second = try service.client()

@@ -4,7 +4,7 @@ import Testing
 
 @testable import Serving
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct SystemTests {
     /// Permissions of a file; nil if there is none.
     private func mode(of path: String) -> mode_t? {

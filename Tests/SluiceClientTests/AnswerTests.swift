@@ -203,7 +203,7 @@ struct AnswerTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(5)))
     func `a reader that waits makes the server wait`() async throws {
         let sent = Counter()
         let piece = Wire.bulk + Wire.chunk(Wire.delta("x"))

@@ -29,7 +29,7 @@ struct CancellationTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(5)))
     func `a cancelled call closes the connection`() async throws {
         try await closing(afterSending: "") { client, isReached in
             let call = Task { try await client.chat(Self.question) }
@@ -39,7 +39,7 @@ struct CancellationTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(5)))
     func `a cancelled call closes the connection in mid-answer`() async throws {
         try await closing(
             afterSending: "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"id\":"
@@ -51,7 +51,7 @@ struct CancellationTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(5)))
     func `a cancelled reader of a stream closes the connection`() async throws {
         try await closing(
             afterSending: Wire.eventStreamHead + Wire.chunk(Wire.delta("x"))
@@ -66,7 +66,7 @@ struct CancellationTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(5)))
     func `leaving the loop closes the connection`() async throws {
         try await closing(
             afterSending: Wire.eventStreamHead + Wire.chunk(Wire.delta("x"))
@@ -75,7 +75,7 @@ struct CancellationTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(5)))
     func `a call in a task that is cancelled already sends nothing`() async throws {
         let requests = Counter()
         try await FakeServer.run { _ in

@@ -192,7 +192,7 @@ struct FailureTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(5)))
     func `a server that hangs up before it is asked is an error, whenever it does`() async throws {
         let path = "/tmp/sluice-client-hangup-\(getpid())"
         let listener = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
