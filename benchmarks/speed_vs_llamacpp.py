@@ -235,8 +235,10 @@ def rates_of(peer, task, flash):
 
 
 def inspected(model, arguments):
+    """What `sluice inspect` says of a model, but for the machine's own path of it and the list of its tensors."""
     out, _ = measuring.measured([str(arguments.sluice), "inspect", str(model), "--json"])
-    return json.loads(out)
+    facts = json.loads(out)
+    return {name: value for name, value in facts.items() if name not in ("path", "tensors")}
 
 
 def bench(arguments, what, *options):
