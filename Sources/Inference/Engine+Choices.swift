@@ -32,7 +32,7 @@ extension Engine {
     /// - Parameter decodes: every token is a decode step, on which the miss policy acts.
     mutating func settleChoice(decodes: Bool) {
         let state = unsafe self.state
-        let (layer, tokens) = unsafe (state.pointee.layer, state.pointee.tokens)
+        let (layer, tokens) = unsafe (state.pointee.expertLayer, state.pointee.tokens)
         let k = model.expertsPerToken
         guard decodes else {
             for choice in 0..<(tokens * k) {
@@ -202,10 +202,10 @@ extension Engine {
         guard late.count > 0 else { return }
         let normed = unsafe state.pointee.normed
         unsafe state.pointee.normed = state.pointee.lateInput
-        unsafe state.pointee.layer = layer - 1
+        unsafe state.pointee.expertLayer = layer - 1
         defer {
             unsafe state.pointee.normed = normed
-            unsafe state.pointee.layer = layer
+            unsafe state.pointee.expertLayer = layer
         }
         unsafe state.pointee.beginLate()
         for index in 0..<late.count {

@@ -137,12 +137,12 @@ internal import Quantization
         self.weights = weights
         selection = ExpertSelection(
             policy: options.missPolicy, protected: options.protectedExperts,
-            layerCount: model.layerCount, expertCount: model.expertCount,
+            layerCount: model.expertLayerCount, expertCount: model.expertCount,
             expertsPerToken: model.expertsPerToken, planes: streamer.layout.planesPerExpert,
-            normalisesWeights: model.normalisesGateWeights, tokens: plan.sequences)
+            normalisesWeights: model.routing.normalises, tokens: plan.sequences)
         prediction = ExpertPrediction(
             predictor: options.predictor, prefetchRanks: options.prefetchRanks,
-            layerCount: model.layerCount, expertCount: model.expertCount,
+            layerCount: model.expertLayerCount, expertCount: model.expertCount,
             expertsPerToken: model.expertsPerToken, tokenCount: plan.sequences)
         predictor = options.predictor
         predictorKind = PredictorKind(options.predictor)
@@ -151,7 +151,7 @@ internal import Quantization
             streamer.layout.planesPerExpert)
         promptUse =
             options.warmUp == .prompt
-            ? PromptUse(layerCount: model.layerCount, expertCount: model.expertCount) : nil
+            ? PromptUse(layerCount: model.expertLayerCount, expertCount: model.expertCount) : nil
         late = LateExperts(expertsPerToken: model.expertsPerToken)
         rawLogits =
             options.missPolicy.comparesLogits
@@ -221,9 +221,9 @@ internal import Quantization
 
     /// The router of a layer, decoded: (experts, embedding), row-major. Allocates: for profiling.
     public func routerWeights(layer: Int) -> [Float] {
-        precondition(layer >= 0 && layer < model.layerCount, "no layer \(layer)")
+        precondition(layer >= 0 && layer < model.expertLayerCount, "no layer \(layer)")
         let state = unsafe self.state
-        let router = unsafe state.pointee.layers[layer].router
+        let router = unsafe state.pointee.expertLayers[layer].router
         let count = unsafe router.rows * router.columns
         return unsafe [Float](unsafeUninitializedCapacity: count) { output, written in
             for row in unsafe 0..<router.rows {
@@ -386,10 +386,11 @@ internal import Quantization
     ///
     /// - Parameter progress: Called with the share done, 0 ... 1.
     public mutating func preload(progress: (Double) -> Void) throws(StreamingError) {
-        let share = Double(streamer.plan.slotCount) / Double(model.layerCount * model.expertCount)
+        let share =
+            Double(streamer.plan.slotCount) / Double(model.expertLayerCount * model.expertCount)
         let perLayer = Int(Double(model.expertCount) * share)
         let experts = unsafe state.pointee.distinct
-        for layer in 0..<model.layerCount {
+        for layer in 0..<model.expertLayerCount {
             var first = 0
             while first < perLayer {
                 let count = min(streamer.leaseCapacity(layer: layer), perLayer - first)
@@ -404,7 +405,7 @@ internal import Quantization
                 if let failure = streamer.takeFailure() { throw failure }
                 first += count
             }
-            progress(Double(layer + 1) / Double(model.layerCount))
+            progress(Double(layer + 1) / Double(model.expertLayerCount))
         }
     }
 
@@ -449,6 +450,7 @@ internal import Quantization
         unsafe state.pointee.dealAttention(decodes: decodes)
         streamer.beginToken()
         run(.embed)
+        unsafe state.pointee.expertLayer = 0
         for layer in 0..<model.layerCount {
             unsafe state.pointee.layer = layer
             let start = host_nanoseconds()
@@ -460,33 +462,45 @@ internal import Quantization
             run(.attentionOutputInput)
             run(.attentionOutput)
             run(.expertInput)
-            let routed = host_nanoseconds()
-            run(.router)
-            if !rawLogits.isEmpty {
-                for index in rawLogits.indices.prefix(tokens * model.expertCount) {
-                    rawLogits[index] = unsafe state.pointee.routerLogits[index]
-                }
+            times.attentionNanoseconds += host_nanoseconds() - start
+            if unsafe state.pointee.layers[layer].hasExperts {
+                try expertLayer(decodes: decodes)
+                unsafe state.pointee.expertLayer += 1
             }
-            run(.choose)
-            settleChoice(decodes: decodes)
-            unsafe state.pointee.groupByExpert()
-            let chosen = host_nanoseconds()
-            try experts(layer, looksAhead: decodes)
-            if decodes { try computeLate(layer) }
-            if let observer {
-                unsafe rawLogits.withUnsafeBufferPointer {
-                    unsafe observer(state.pointee.observation(routerLogits: $0.baseAddress!))
-                }
-            }
-            run(.combine)
-            if decodes { passOn(layer) }
-            let done = host_nanoseconds()
-            times.attentionNanoseconds += routed - start
-            times.routerNanoseconds += chosen - routed
-            times.expertNanoseconds += done - chosen
         }
         unsafe state.pointee.forced?.advance(tokens)
         times.tokens += UInt64(tokens)
+    }
+
+    /// Router and experts of the running layer.
+    private mutating func expertLayer(decodes: Bool) throws(StreamingError) {
+        let state = unsafe self.state
+        let layer = unsafe state.pointee.expertLayer
+        let routed = host_nanoseconds()
+        run(.router)
+        if !rawLogits.isEmpty {
+            for index in unsafe rawLogits.indices.prefix(
+                state.pointee.tokens * model.expertCount)
+            {
+                rawLogits[index] = unsafe state.pointee.routerLogits[index]
+            }
+        }
+        run(.choose)
+        settleChoice(decodes: decodes)
+        unsafe state.pointee.groupByExpert()
+        let chosen = host_nanoseconds()
+        try experts(layer, looksAhead: decodes)
+        if decodes { try computeLate(layer) }
+        if let observer {
+            unsafe rawLogits.withUnsafeBufferPointer {
+                unsafe observer(state.pointee.observation(routerLogits: $0.baseAddress!))
+            }
+        }
+        run(.combine)
+        if decodes { passOn(layer) }
+        let done = host_nanoseconds()
+        times.routerNanoseconds += chosen - routed
+        times.expertNanoseconds += done - chosen
     }
 
     /// Logits after tokens `first` ..< `first + rows` of the chunk just computed.
