@@ -129,7 +129,7 @@ extension EngineState {
             unsafe (stateLayers + index).initialize(
                 to: StateLayer(
                     layer, layout.states.places[index], arithmetic, weights,
-                    kernels: floats(layout.kernels), ones: floats(layout.ones),
+                    kernels: floats(layout.mixerKernels), ones: floats(layout.mixerOnes),
                     normEpsilon: normEpsilon))
             guard case .attention(let attention) = layer.mixer else { continue }
             unsafe projectionNorm = attention.norm
@@ -140,7 +140,7 @@ extension EngineState {
             unsafe state.pointee.queryNorm = attention.queryNorm.map { unsafe weights.vector($0) }
             unsafe state.pointee.keyNorm = attention.keyNorm.map { unsafe weights.vector($0) }
         }
-        unsafe floats(layout.ones).update(repeating: 1, count: layout.states.onesLength)
+        unsafe floats(layout.mixerOnes).update(repeating: 1, count: layout.states.onesLength)
         unsafe fillRotaryTables(model, weights)
         // Set by the engine where there are any.
         unsafe learnedGates = nil

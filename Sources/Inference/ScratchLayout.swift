@@ -29,7 +29,7 @@ struct ScratchLayout: Sendable {
         expertOutput = 0, logits = 0, attentionBuffers = 0, spanResults = 0,
         rowBuffers = 0
     var cosine = 0, sine = 0, queue = 0
-    var stateLayers = 0, mixerRows = 0, mixerBuffers = 0, kernels = 0, ones = 0
+    var stateLayers = 0, mixerRows = 0, mixerBuffers = 0, mixerKernels = 0, mixerOnes = 0
     var normed = Rows(), mixed = Rows(), gathered = Rows(), expertHidden = Rows()
     var lateInput = Rows()
     let rowBufferLength: Int
@@ -119,8 +119,8 @@ struct ScratchLayout: Sendable {
         stateLayers = unsafe take(model.layerCount * MemoryLayout<StateLayer>.stride)
         mixerRows = take(chunk * states.rowWidth * 4)
         mixerBuffers = take(workers * states.bufferLength * 4)
-        kernels = take(states.kernelLength * 4)
-        ones = take(states.onesLength * 4)
+        mixerKernels = take(states.kernelLength * 4)
+        mixerOnes = take(states.onesLength * 4)
     }
 
     /// Sections start on cache lines of their own, so that threads writing neighbours do not meet.
