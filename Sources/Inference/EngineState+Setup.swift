@@ -7,7 +7,7 @@ extension EngineState {
     init(
         model: ModelDescription, plan: MemoryPlan, arithmetic: Arithmetic, kernels: Kernels,
         weights: borrowing ResidentWeights, scratch: UnsafeMutableRawPointer,
-        keyValues: UnsafeMutableRawPointer
+        keyValues: UnsafeMutableRawPointer, routing: Routing
     ) {
         let layout = plan.scratch
         func floats(_ offset: Int) -> UnsafeMutablePointer<Float> {
@@ -45,6 +45,7 @@ extension EngineState {
         unsafe routerLogits = floats(layout.routerLogits)
         unsafe chosen = integers(layout.chosen)
         unsafe gateWeights = floats(layout.gateWeights)
+        unsafe rankCounts = integers(layout.rankCounts)
         unsafe widths = bytes(layout.widths)
         unsafe expertPlanes = bytes(layout.expertPlanes)
         unsafe pairOfChoice = integers(layout.pairOfChoice)
@@ -90,7 +91,7 @@ extension EngineState {
         unsafe expertCount = model.expertCount
         unsafe expertsPerToken = model.expertsPerToken
         unsafe expertWidth = model.expertWidth
-        unsafe normalisesGateWeights = model.normalisesGateWeights
+        unsafe self.routing = routing
         unsafe cacheRowBytes = plan.keyValueRows.byteCount
         unsafe contextCapacity = plan.context
         unsafe layerCount = model.layerCount

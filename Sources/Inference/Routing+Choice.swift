@@ -1,7 +1,7 @@
 internal import CKernels
 
 /// What a router ranks the experts of one token by.
-@unsafe struct RouterScores {
+@unsafe private struct RouterScores {
     let values: UnsafePointer<Float>  // (experts)
     let count: Int
     /// Divides the values where they are compared with the correction.
@@ -42,37 +42,63 @@ extension Routing {
             return 1
         case .sparseMixer(let jitter):
             unsafe select(k, by: scores, into: chosen)
-            unsafe mix(k, of: scores, jitter: jitter, chosen: chosen, weights: weights)
-            unsafe scores.sum = kernels.pointee.softmax_exp(row, UInt32(experts))
+            unsafe mix(
+                k, logits: row, experts: experts, jitter: jitter, chosen: chosen, weights: weights)
+            unsafe scores.sum = makeProbabilities(row, experts, kernels)
             let used = unsafe ranks(k, of: scores, chosen: chosen)
             for rank in used..<k { unsafe weights[rank] = 0 }
             return used
         case .softmaxOfChosen where unsafe correction == nil:
             unsafe select(k, by: scores, into: chosen)
-            unsafe scores.sum = kernels.pointee.softmax_exp(row, UInt32(experts))
-        case .softmax, .softmaxOfChosen:
-            unsafe scores.sum = kernels.pointee.softmax_exp(row, UInt32(experts))
-            unsafe scores.correction = unsafe correction
-            unsafe select(k, by: scores, into: chosen)
-        case .sigmoid:
-            for expert in 0..<experts { unsafe row[expert] = Routing.sigmoid(row[expert]) }
+            unsafe scores.sum = makeProbabilities(row, experts, kernels)
+        case .softmax, .softmaxOfChosen, .sigmoid:
+            unsafe scores.sum = makeProbabilities(row, experts, kernels)
             unsafe scores.correction = unsafe correction
             unsafe select(k, by: scores, into: chosen)
         }
         let used = unsafe ranks(k, of: scores, chosen: chosen)
-        unsafe weigh(used, of: scores, chosen: chosen, weights: weights)
+        unsafe weigh(
+            used, probabilities: row, sum: scores.sum, chosen: chosen, weights: weights)
         for rank in used..<k { unsafe weights[rank] = 0 }
         return used
     }
 
-    /// Weights of `count` experts, by the router's probabilities of them; not for `sparseMixer`.
+    /// Makes logits, in place, numbers that experts are ranked by as the router ranks them.
+    func makeScores(
+        _ row: UnsafeMutablePointer<Float>, _ experts: Int, correction: UnsafePointer<Float>?,
+        kernels: UnsafePointer<sluice_kernels>
+    ) {
+        // Probabilities alone rank as the logits do.
+        guard let correction = unsafe correction else { return }
+        var scores = unsafe RouterScores(values: row, count: experts)
+        unsafe scores.sum = makeProbabilities(row, experts, kernels)
+        unsafe scores.correction = correction
+        for expert in 0..<experts { unsafe row[expert] = scores[expert] }
+    }
+
+    /// Makes probabilities of logits, in place.
+    ///
+    /// - Returns: What they are to be divided by.
+    private func makeProbabilities(
+        _ row: UnsafeMutablePointer<Float>, _ experts: Int,
+        _ kernels: UnsafePointer<sluice_kernels>
+    ) -> Float {
+        guard gating == .sigmoid else {
+            return unsafe kernels.pointee.softmax_exp(row, UInt32(experts))
+        }
+        for expert in 0..<experts { unsafe row[expert] = Routing.sigmoid(row[expert]) }
+        return 1
+    }
+
+    /// Weights of `count` experts, by the router's probabilities of them, which are still to be
+    /// divided by `sum`; not for `sparseMixer`.
     func weigh(
-        _ count: Int, of scores: RouterScores, chosen: UnsafePointer<Int32>,
-        weights: UnsafeMutablePointer<Float>
+        _ count: Int, probabilities: UnsafePointer<Float>, sum: Float,
+        chosen: UnsafePointer<Int32>, weights: UnsafeMutablePointer<Float>
     ) {
         var total: Float = 0
         for rank in 0..<count {
-            unsafe weights[rank] = unsafe scores.values[Int(chosen[rank])] / scores.sum
+            unsafe weights[rank] = unsafe probabilities[Int(chosen[rank])] / sum
             unsafe total += weights[rank]
         }
         if normalises || gating == .softmaxOfChosen {
@@ -86,17 +112,15 @@ extension Routing {
 
     /// Weights of `count` experts under `sparseMixer`. Experts of higher logits that are not among
     /// them were passed over, and are as if they were not there.
-    ///
-    /// - Parameter logits: As the router gave them.
     func mix(
-        _ count: Int, of logits: RouterScores, jitter: Float, chosen: UnsafePointer<Int32>,
-        weights: UnsafeMutablePointer<Float>
+        _ count: Int, logits: UnsafePointer<Float>, experts: Int, jitter: Float,
+        chosen: UnsafePointer<Int32>, weights: UnsafeMutablePointer<Float>
     ) {
         for rank in 0..<count {
-            let largest = unsafe logits.values[Int(chosen[rank])]
+            let largest = unsafe logits[Int(chosen[rank])]
             var sum: Float = 0
-            for expert in unsafe 0..<logits.count {
-                let logit = unsafe logits.values[expert]
+            for expert in 0..<experts {
+                let logit = unsafe logits[expert]
                 if logit > largest { continue }
                 if (largest - logit) / max(abs(logit), largest) > 2 * jitter { continue }
                 if unsafe Routing.isTaken(expert, chosen, rank) { continue }
@@ -107,7 +131,13 @@ extension Routing {
     }
 
     /// The groups whose experts may be chosen, one bit each.
-    func groups(by scores: RouterScores) -> UInt64 {
+    ///
+    /// - Parameter scores: (experts): what experts are ranked by.
+    func groups(of experts: Int, by scores: UnsafePointer<Float>) -> UInt64 {
+        unsafe groups(by: RouterScores(values: scores, count: experts))
+    }
+
+    private func groups(by scores: RouterScores) -> UInt64 {
         guard groupsUsed < groupCount else { return .max }
         let size = unsafe scores.count / groupCount
         var used: UInt64 = 0

@@ -357,15 +357,8 @@ import Testing
         let chosen: [Int32] = [0, 2]
         let routing = Routing()
         var weights: [Float] = [0, 0]
-        unsafe logits.withUnsafeBufferPointer { logits in
-            unsafe chosen.withUnsafeBufferPointer { chosen in
-                unsafe weights.withUnsafeMutableBufferPointer { weights in
-                    unsafe routing.mix(
-                        2, of: RouterScores(values: logits.baseAddress!, count: 5), jitter: 0.05,
-                        chosen: chosen.baseAddress!, weights: weights.baseAddress!)
-                }
-            }
-        }
+        unsafe routing.mix(
+            2, logits: logits, experts: 5, jitter: 0.05, chosen: chosen, weights: &weights)
         #expect(weights == [1, 1 / (1 + Routing.exponential(1.9 - 2))])
     }
 
