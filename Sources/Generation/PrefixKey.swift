@@ -11,7 +11,7 @@ enum PrefixKey {
     static func of(
         _ model: ModelDescription, _ options: EngineOptions, residentChecksum: UInt32
     ) -> [UInt8] {
-        var text = "\(model.name)\n\(model.architecture.rawValue)\n\(residentChecksum)\n"
+        var text = "\(model.name)\n\(model.architecture.name)\n\(residentChecksum)\n"
         text += "\(model.file.fileSizes)\n\(options.arithmetic) \(options.keyValues)\n"
         text += "\(options.missPolicy) \(options.expertPlanes ?? 0)\n"
         for tensor in model.file.tensors {

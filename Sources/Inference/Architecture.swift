@@ -1,35 +1,47 @@
-/// The transformer families Sluice can compute, by the name GGUF files give them in
-/// `general.architecture`.
-public enum Architecture: String, CaseIterable, Sendable {
-    /// Qwen3-MoE: per-head norms on queries and keys, gate weights of the chosen experts
-    /// normalised.
-    case qwen3moe
-    /// OLMoE: norms over the whole query and key projections, gate weights not normalised.
-    case olmoe
-    /// Llama with experts (Mixtral): no such norms, gate weights normalised, interleaved rotary
-    /// pairs.
-    case llama
+internal import ModelFormats
 
-    /// What the norms on queries and keys span.
-    enum ProjectionNorm: Sendable {
-        case none
-        case perHead
-        case wholeProjection
+/// A transformer family Sluice can compute: what its files leave unsaid, and which tensors fill its
+/// layers. Each has a file of its own under Architectures.
+public struct Architecture: Sendable {
+    /// As GGUF files have it in `general.architecture`.
+    public let name: String
+    let normKind: NormKind
+    /// Where the file does not say.
+    let routing: Routing
+    /// Name of the norm before the head.
+    let outputNormName: String
+    /// Fills what is particular to the family: layers, and what deviates from the common.
+    let read:
+        @Sendable (inout DescriptionReader, inout ModelDescription) throws(ModelFileError) -> Void
+
+    init(
+        _ name: String, normKind: NormKind = .rms, routing: Routing = Routing(gating: .softmax),
+        outputNormName: String = "output_norm",
+        read:
+            @escaping @Sendable (
+                inout DescriptionReader, inout ModelDescription
+            ) throws(ModelFileError) -> Void
+    ) {
+        self.name = name
+        self.normKind = normKind
+        self.routing = routing
+        self.outputNormName = outputNormName
+        self.read = read
     }
 
-    var projectionNorm: ProjectionNorm {
-        switch self {
-        case .qwen3moe: .perHead
-        case .olmoe: .wholeProjection
-        case .llama: .none
-        }
+    /// All of them.
+    public static let all: [Architecture] = [
+        deepseek2, ernie45moe, glm4moe, gptOSS, granitemoe, lfm2moe, llama, olmoe, phimoe, qwen2,
+        qwen2moe, qwen3, qwen3moe, qwen3next, smallthinker,
+    ]
+
+    static func named(_ name: String) -> Architecture? { all.first { $0.name == name } }
+}
+
+extension Routing {
+    init(gating: Gating, normalises: Bool = false) {
+        self.init()
+        self.gating = gating
+        self.normalises = normalises
     }
-
-    /// Whether the gate weights of the chosen experts are divided by their sum, where the file does
-    /// not say.
-    var normalisesGateWeights: Bool { self != .olmoe }
-
-    /// Whether rotary position embedding turns neighbouring elements (2i, 2i + 1) rather than (i, i
-    /// + n / 2), in files whose rows were reordered for that; see `ModelDescription`.
-    var rotatesNeighbours: Bool { self == .llama }
 }

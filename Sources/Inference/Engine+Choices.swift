@@ -32,7 +32,7 @@ extension Engine {
     /// - Parameter decodes: every token is a decode step, on which the miss policy acts.
     mutating func settleChoice(decodes: Bool) {
         let state = unsafe self.state
-        let (layer, tokens) = unsafe (state.pointee.layer, state.pointee.tokens)
+        let (layer, tokens) = unsafe (state.pointee.expertLayer, state.pointee.tokens)
         let k = model.expertsPerToken
         guard decodes else {
             for token in 0..<tokens {
@@ -49,7 +49,7 @@ extension Engine {
             return
         }
         if selection.policy.asksOfAllExperts {
-            let correction = unsafe state.pointee.layers[layer].routerCorrection
+            let correction = unsafe state.pointee.expertLayers[layer].routerCorrection
             selection.isCorrected = unsafe correction != nil
             for expert in 0..<model.expertCount {
                 noteResident(layer, expert)
@@ -95,7 +95,7 @@ extension Engine {
     /// Keeps the router's output, which the choice makes probabilities of.
     mutating func keepLogits() {
         let state = unsafe self.state
-        let bias = unsafe state.pointee.layers[state.pointee.layer].routerBias
+        let bias = unsafe state.pointee.expertLayers[state.pointee.expertLayer].routerBias
         for index in rawLogits.indices.prefix(unsafe state.pointee.tokens * model.expertCount) {
             rawLogits[index] = unsafe state.pointee.routerLogits[index]
             if let bias = unsafe bias {
@@ -172,7 +172,7 @@ extension Engine {
         case .nextGate:
             let row = unsafe ((ahead - 1) * state.pointee.tokens + token) * experts
             let logits = unsafe state.pointee.guessedLogits + row
-            let next = unsafe state.pointee.layers[layer + ahead]
+            let next = unsafe state.pointee.expertLayers[layer + ahead]
             if let bias = unsafe next.routerBias {
                 unsafe state.pointee.kernels.table.pointee.add_scaled(
                     bias, 1, UInt32(experts), logits)
@@ -235,10 +235,10 @@ extension Engine {
         guard late.count > 0 else { return }
         let normed = unsafe state.pointee.normed
         unsafe state.pointee.normed = state.pointee.lateInput
-        unsafe state.pointee.layer = layer - 1
+        unsafe state.pointee.expertLayer = layer - 1
         defer {
             unsafe state.pointee.normed = normed
-            unsafe state.pointee.layer = layer
+            unsafe state.pointee.expertLayer = layer
         }
         unsafe state.pointee.beginLate()
         for index in 0..<late.count {

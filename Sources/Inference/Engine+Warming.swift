@@ -11,7 +11,7 @@ extension Engine {
         // Those that are here first: so that the others push out none of them.
         let (here, missing) = (wanted.filter { isResident($0) }, wanted.filter { !isResident($0) })
         for name in here { try bring(name.layer, [Int32(name.expert)]) }
-        for layer in 0..<model.layerCount {
+        for layer in 0..<model.expertLayerCount {
             var experts = missing.filter { $0.layer == layer }.map { Int32($0.expert) }
             while !experts.isEmpty {
                 let count = min(streamer.leaseCapacity(layer: layer), experts.count)
@@ -32,7 +32,7 @@ extension Engine {
     /// As many of the list as have slots, beside those that stay anyway.
     private func fitting(_ ranked: [LayerExpert]) -> [LayerExpert] {
         var left = plan.streaming.classes.map(\.slotCount)
-        for layer in 0..<model.layerCount {
+        for layer in 0..<model.expertLayerCount {
             for expert in 0..<model.expertCount where selection.isHeld(layer, Int32(expert)) {
                 left[plan.streaming.classOfLayer[layer]] -= 1
             }

@@ -55,6 +55,8 @@ internal import Quantization
     public var sequenceCapacity: Int { plan.sequences }
     /// What is done about misses in decode steps.
     public var missPolicy: MissPolicy { selection.policy }
+    /// How experts are chosen: the model's rule, and what the options change about it.
+    public var routing: Routing { selection.routing }
     /// Planes of an expert at full width.
     public var planesPerExpert: Int { selection.planes }
     /// The rung of the I/O ladder in use, and why not a higher one.
@@ -138,12 +140,12 @@ internal import Quantization
         self.weights = weights
         selection = ExpertSelection(
             policy: options.missPolicy, protected: options.protectedExperts,
-            layerCount: model.layerCount, expertCount: model.expertCount,
+            layerCount: model.expertLayerCount, expertCount: model.expertCount,
             expertsPerToken: model.expertsPerToken, planes: streamer.layout.planesPerExpert,
             routing: options.routing(of: model), tokens: plan.sequences)
         prediction = ExpertPrediction(
             predictor: options.predictor, prefetchRanks: options.prefetchRanks,
-            layerCount: model.layerCount, expertCount: model.expertCount,
+            layerCount: model.expertLayerCount, expertCount: model.expertCount,
             expertsPerToken: model.expertsPerToken, tokenCount: plan.sequences)
         predictor = options.predictor
         predictorKind = PredictorKind(options.predictor)
@@ -152,7 +154,7 @@ internal import Quantization
             streamer.layout.planesPerExpert)
         promptUse =
             options.warmUp == .prompt
-            ? PromptUse(layerCount: model.layerCount, expertCount: model.expertCount) : nil
+            ? PromptUse(layerCount: model.expertLayerCount, expertCount: model.expertCount) : nil
         late = LateExperts(expertsPerToken: model.expertsPerToken)
         rawLogits =
             selection.readsLogits
@@ -222,9 +224,9 @@ internal import Quantization
 
     /// The router of a layer, decoded: (experts, embedding), row-major. Allocates: for profiling.
     public func routerWeights(layer: Int) -> [Float] {
-        precondition(layer >= 0 && layer < model.layerCount, "no layer \(layer)")
+        precondition(layer >= 0 && layer < model.expertLayerCount, "no layer \(layer)")
         let state = unsafe self.state
-        let router = unsafe state.pointee.layers[layer].router
+        let router = unsafe state.pointee.expertLayers[layer].router
         let count = unsafe router.rows * router.columns
         return unsafe [Float](unsafeUninitializedCapacity: count) { output, written in
             for row in unsafe 0..<router.rows {
@@ -387,10 +389,11 @@ internal import Quantization
     ///
     /// - Parameter progress: Called with the share done, 0 ... 1.
     public mutating func preload(progress: (Double) -> Void) throws(StreamingError) {
-        let share = Double(streamer.plan.slotCount) / Double(model.layerCount * model.expertCount)
+        let share =
+            Double(streamer.plan.slotCount) / Double(model.expertLayerCount * model.expertCount)
         let perLayer = Int(Double(model.expertCount) * share)
         let experts = unsafe state.pointee.distinct
-        for layer in 0..<model.layerCount {
+        for layer in 0..<model.expertLayerCount {
             var first = 0
             while first < perLayer {
                 let count = min(streamer.leaseCapacity(layer: layer), perLayer - first)
@@ -405,7 +408,7 @@ internal import Quantization
                 if let failure = streamer.takeFailure() { throw failure }
                 first += count
             }
-            progress(Double(layer + 1) / Double(model.layerCount))
+            progress(Double(layer + 1) / Double(model.expertLayerCount))
         }
     }
 
@@ -450,6 +453,7 @@ internal import Quantization
         unsafe state.pointee.dealAttention(decodes: decodes)
         streamer.beginToken()
         run(.embed)
+        unsafe state.pointee.expertLayer = 0
         for layer in 0..<model.layerCount {
             unsafe state.pointee.layer = layer
             let start = host_nanoseconds()
@@ -461,29 +465,39 @@ internal import Quantization
             run(.attentionOutputInput)
             run(.attentionOutput)
             run(.expertInput)
-            let routed = host_nanoseconds()
-            run(.router)
-            if !rawLogits.isEmpty { keepLogits() }
-            run(.choose)
-            settleChoice(decodes: decodes)
-            unsafe state.pointee.groupByExpert()
-            let chosen = host_nanoseconds()
-            try experts(layer, looksAhead: decodes)
-            if decodes { try computeLate(layer) }
-            if let observer {
-                unsafe rawLogits.withUnsafeBufferPointer {
-                    unsafe observer(state.pointee.observation(routerLogits: $0.baseAddress!))
-                }
+            times.attentionNanoseconds += host_nanoseconds() - start
+            if unsafe state.pointee.layers[layer].hasExperts {
+                try expertLayer(decodes: decodes)
+                unsafe state.pointee.expertLayer += 1
             }
-            run(.combine)
-            if decodes { passOn(layer) }
-            let done = host_nanoseconds()
-            times.attentionNanoseconds += routed - start
-            times.routerNanoseconds += chosen - routed
-            times.expertNanoseconds += done - chosen
         }
         unsafe state.pointee.forced?.advance(tokens)
         times.tokens += UInt64(tokens)
+    }
+
+    /// Router and experts of the running layer.
+    private mutating func expertLayer(decodes: Bool) throws(StreamingError) {
+        let state = unsafe self.state
+        let layer = unsafe state.pointee.expertLayer
+        let routed = host_nanoseconds()
+        run(.router)
+        if !rawLogits.isEmpty { keepLogits() }
+        run(.choose)
+        settleChoice(decodes: decodes)
+        unsafe state.pointee.groupByExpert()
+        let chosen = host_nanoseconds()
+        try experts(layer, looksAhead: decodes)
+        if decodes { try computeLate(layer) }
+        if let observer {
+            unsafe rawLogits.withUnsafeBufferPointer {
+                unsafe observer(state.pointee.observation(routerLogits: $0.baseAddress!))
+            }
+        }
+        run(.combine)
+        if decodes { passOn(layer) }
+        let done = host_nanoseconds()
+        times.routerNanoseconds += chosen - routed
+        times.expertNanoseconds += done - chosen
     }
 
     /// Logits after tokens `first` ..< `first + rows` of the chunk just computed.

@@ -29,9 +29,11 @@ extension EngineState {
         unsafe self.kernels = kernels
         unsafe layers = (scratch + layout.layers).bindMemory(
             to: LayerState.self, capacity: model.layerCount)
+        unsafe expertLayers = (scratch + layout.expertLayers).bindMemory(
+            to: ExpertLayerState.self, capacity: model.expertLayerCount)
         unsafe tokenEmbedding = weights.matrix(model.tokenEmbedding, arithmetic)
-        unsafe output = weights.matrix(model.output ?? model.tokenEmbedding, arithmetic)
-        unsafe outputNorm = weights.vector(model.outputNorm)
+        unsafe output = weights.matrix(model.output.weight, arithmetic)
+        unsafe outputNorm = weights.vector(model.outputNorm.weight)
         unsafe ids = integers(layout.ids)
         unsafe positions = integers(layout.positions)
         unsafe sequences = integers(layout.sequences)
@@ -58,7 +60,7 @@ extension EngineState {
         unsafe ready = (scratch + layout.ready).bindMemory(
             to: ReadyExpert.self, capacity: model.expertCount)
         unsafe expertMatrices = (scratch + layout.expertMatrices).bindMemory(
-            to: ExpertMatrix.self, capacity: model.layerCount * 3)
+            to: ExpertMatrix.self, capacity: model.expertLayerCount * 3)
         unsafe readyMatrices = (scratch + layout.readyMatrices).bindMemory(
             to: ExpertMatrix.self, capacity: model.expertCount * 3)
         unsafe gathered = rows(layout.gathered)
@@ -86,7 +88,6 @@ extension EngineState {
         unsafe headSize = model.headSize
         unsafe rotaryPairs = model.rotary.dimensionCount / 2
         unsafe rotatesNeighbours = model.rotatesNeighbours
-        unsafe projectionNorm = model.architecture.projectionNorm
         unsafe normEpsilon = model.normEpsilon
         unsafe expertCount = model.expertCount
         unsafe expertsPerToken = model.expertsPerToken
@@ -95,23 +96,37 @@ extension EngineState {
         unsafe cacheRowBytes = plan.keyValueRows.byteCount
         unsafe contextCapacity = plan.context
         unsafe layerCount = model.layerCount
-        for (index, layer) in model.layers.enumerated() {
-            for (part, shape) in layer.parts.enumerated() {
-                unsafe (expertMatrices + index * 3 + part).initialize(
+        unsafe expertLayerCount = model.expertLayerCount
+        for (layer, block) in model.expertLayers.enumerated() {
+            guard let experts = model.layers[block].experts, let router = experts.router else {
+                continue
+            }
+            unsafe (expertLayers + layer).initialize(
+                to: ExpertLayerState(
+                    router: weights.matrix(router.weight, arithmetic),
+                    routerBias: router.bias.map { unsafe weights.vector($0) },
+                    routerCorrection: experts.correctionBias.map { unsafe weights.vector($0) }))
+            for (part, shape) in experts.parts.enumerated() {
+                unsafe (expertMatrices + layer * 3 + part).initialize(
                     to: ExpertMatrix(
                         shape, arithmetic, kernels, unplaced: UnsafeRawPointer(scratch)))
             }
+        }
+        for (index, layer) in model.layers.enumerated() {
+            // `Engine.refuseUnsupported` has seen to it.
+            guard case .attention(let attention) = layer.mixer else { continue }
+            unsafe projectionNorm = attention.norm
             unsafe (layers + index).initialize(
                 to: LayerState(
-                    attentionNorm: weights.vector(layer.attentionNorm),
-                    query: weights.matrix(layer.query, arithmetic),
-                    key: weights.matrix(layer.key, arithmetic),
-                    value: weights.matrix(layer.value, arithmetic),
-                    attentionOutput: weights.matrix(layer.attentionOutput, arithmetic),
-                    queryNorm: layer.queryNorm.map { unsafe weights.vector($0) },
-                    keyNorm: layer.keyNorm.map { unsafe weights.vector($0) },
-                    expertNorm: weights.vector(layer.expertNorm),
-                    router: weights.matrix(layer.router, arithmetic)))
+                    attentionNorm: weights.vector(layer.attentionNorm.weight),
+                    query: weights.matrix(attention.query.weight, arithmetic),
+                    key: weights.matrix(attention.key.weight, arithmetic),
+                    value: weights.matrix(attention.value.weight, arithmetic),
+                    attentionOutput: weights.matrix(attention.output.weight, arithmetic),
+                    queryNorm: attention.queryNorm.map { unsafe weights.vector($0) },
+                    keyNorm: attention.keyNorm.map { unsafe weights.vector($0) },
+                    expertNorm: weights.vector(layer.feedForwardNorm.weight),
+                    hasExperts: layer.experts != nil))
         }
         unsafe fillRotaryTables(model, weights)
         // Set by the engine where there are any.
@@ -120,7 +135,13 @@ extension EngineState {
     }
 
     private func fillRotaryTables(_ model: ModelDescription, _ weights: borrowing ResidentWeights) {
-        let divisors = model.rotaryDivisors.map { tensor in
+        var tensor = model.rotaryDivisors
+        if case .long(_, let trainedContext) = model.rotary.scaling,
+            unsafe contextCapacity > trainedContext
+        {
+            tensor = model.longRotaryDivisors
+        }
+        let divisors = tensor.map { tensor in
             unsafe Array(
                 UnsafeBufferPointer(start: weights.vector(tensor), count: tensor.elementCount))
         }
@@ -229,7 +250,7 @@ extension EngineState {
         unsafe roundWork += max(pairs, 4)
         let matrices = unsafe readyMatrices + readyCount * 3
         for part in 0..<3 {
-            unsafe matrices[part] = expertMatrices[layer * 3 + part]
+            unsafe matrices[part] = expertMatrices[expertLayer * 3 + part]
             unsafe matrices[part].use(planes: planes)
         }
         unsafe readyCount += 1

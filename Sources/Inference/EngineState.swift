@@ -17,7 +17,7 @@ internal import CKernels
     var headSize = 0
     var rotaryPairs = 0
     var rotatesNeighbours = false
-    var projectionNorm = Architecture.ProjectionNorm.none
+    var projectionNorm = ProjectionNorm.perHead
     var normEpsilon: Float = 0
     var expertCount = 0
     var expertsPerToken = 0
@@ -28,12 +28,17 @@ internal import CKernels
     var contextCapacity = 0
     var layerCount = 0
     var layers: UnsafeMutablePointer<LayerState>
+    /// Layers with experts.
+    var expertLayerCount = 0
+    var expertLayers: UnsafeMutablePointer<ExpertLayerState>
     var tokenEmbedding: Matrix
     var output: Matrix
     var outputNorm: UnsafePointer<Float>
 
     // The running chunk
     var layer = 0
+    /// The running layer's number among those with experts, or the next one's.
+    var expertLayer = 0
     var tokens = 0
     var ids: UnsafeMutablePointer<Int32>  // (T)
     var positions: UnsafeMutablePointer<Int32>  // (T), each in its own sequence
@@ -78,7 +83,7 @@ internal import CKernels
     /// Pairs of the ready experts, and the same with an expert of few counted for more.
     var roundRows = 0
     var roundWork = 0
-    /// Shapes and formats of every layer's experts, without addresses: (layers, 3)
+    /// Shapes and formats of every layer's experts, without addresses: (expert layers, 3)
     var expertMatrices: UnsafeMutablePointer<ExpertMatrix>
     /// Gate, up and down matrices of the ready experts: (ready, 3)
     var readyMatrices: UnsafeMutablePointer<ExpertMatrix>
@@ -136,6 +141,13 @@ internal import CKernels
     var queryNorm: UnsafePointer<Float>?
     var keyNorm: UnsafePointer<Float>?
     var expertNorm: UnsafePointer<Float>
+    /// Whether its feed-forward has experts.
+    var hasExperts: Bool
+}
+
+/// What stays in memory of a layer's experts.
+@unsafe struct ExpertLayerState {
+    /// Of no rows where there is one expert, which every token uses.
     var router: Matrix
     /// Added to the router's output: (experts).
     var routerBias: UnsafePointer<Float>?
@@ -157,7 +169,8 @@ extension EngineState {
     /// What the running chunk's current layer did.
     func observation(routerLogits: UnsafePointer<Float>) -> LayerObservation {
         unsafe LayerObservation(
-            layer: layer, tokens: tokens, ids: ids, positions: positions, sequences: sequences,
+            layer: expertLayer, tokens: tokens, ids: ids, positions: positions,
+            sequences: sequences,
             routerLogits: routerLogits,
             input: normed.floats, residual: hidden, chosen: chosen, gateWeights: gateWeights,
             rankCounts: rankCounts,

@@ -22,7 +22,7 @@ internal import Quantization
 
     /// - Parameter unplaced: Any address, which no one reads before `place`.
     init(
-        _ part: ModelDescription.ExpertPart, _ arithmetic: Arithmetic, _ kernels: Kernels,
+        _ part: ExpertPart, _ arithmetic: Arithmetic, _ kernels: Kernels,
         unplaced: UnsafeRawPointer
     ) {
         var path = MatrixPath(format: part.format, arithmetic: arithmetic)

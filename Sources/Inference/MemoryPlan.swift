@@ -68,6 +68,7 @@ public struct MemoryPlan: Sendable {
     /// - Throws: `EngineError` naming the shortfall and the figure that would do; `StreamingError`
     ///   where the model's disk refuses even to be asked.
     public init(model: ModelDescription, options: EngineOptions) throws {
+        try MemoryPlan.refuseUnbuilt(model)
         let processors = Processors.ofThisProcess()
         self.processors = processors
         threads = try MemoryPlan.checked(
@@ -91,7 +92,8 @@ public struct MemoryPlan: Sendable {
         }
         self.policyWarnings = policyWarnings
         try options.predictor.check(
-            layers: model.layerCount, experts: model.expertCount, embedding: model.embeddingLength)
+            layers: model.expertLayerCount, experts: model.expertCount,
+            embedding: model.embeddingLength)
         if let planes = options.expertPlanes {
             _ = try MemoryPlan.checked("--expert-planes", planes, 1...model.planesPerExpert)
         }
@@ -99,11 +101,11 @@ public struct MemoryPlan: Sendable {
             throw EngineError("--prefetch \(options.prefetchRanks) is negative")
         }
         for name in options.protectedExperts
-        where !(0..<model.layerCount).contains(name.layer)
+        where !(0..<model.expertLayerCount).contains(name.layer)
             || !(0..<model.expertCount).contains(name.expert)
         {
             throw EngineError(
-                "\(name) is to be protected, but the model has \(model.layerCount) layers of "
+                "\(name) is to be protected, but the model has \(model.expertLayerCount) layers of "
                     + "\(model.expertCount) experts")
         }
         let layout = try ExpertLayout(model: model)
@@ -151,7 +153,7 @@ public struct MemoryPlan: Sendable {
             let held = lasting + scratch.byteCount
             let process =
                 MemoryPlan.programBytes + model.file.metadata.headerByteCount * 3
-                + model.vocabularyCount * 48 + model.layerCount * model.expertCount * 128
+                + model.vocabularyCount * 48 + model.expertLayerCount * model.expertCount * 128
                 + parts.threads * 256 * 1024 + held / 512 + options.callerBytes
             return Fixed(
                 chunk: chunk, headRows: headRows, scratch: scratch, processBytes: process,
@@ -217,6 +219,48 @@ public struct MemoryPlan: Sendable {
                     + "\(budgetSource) allows \(ByteSize(bytes: budgetBytes)): "
                     + "\(ByteSize(bytes: total - budgetBytes)) short; give --memory "
                     + "\(ByteSize(bytes: total).enoughMegabytes), or --cache auto")
+        }
+    }
+
+    /// What the engine does not compute.
+    private static func refuseUnbuilt(_ model: ModelDescription) throws(EngineError) {
+        func refuse(_ what: String) throws(EngineError) {
+            throw EngineError("\(model.name): \(what) not computed yet")
+        }
+        if model.normKind == .layer { try refuse("layer norms are") }
+        if model.multipliers != Multipliers() { try refuse("constants on the residual stream are") }
+        if model.output.bias != nil { try refuse("a bias on the logits is") }
+        for layer in model.layers {
+            guard case .attention(let attention) = layer.mixer else {
+                try refuse("layer \(layer.index)'s kind of attention is")
+                continue
+            }
+            if [attention.query, attention.key, attention.value, attention.output].contains(
+                where: { $0.bias != nil })
+            {
+                try refuse("biases of attention are")
+            }
+            if attention.sinks != nil || attention.window != nil || attention.isGated
+                || !attention.rotates || model.valueSize != model.headSize
+            {
+                try refuse("layer \(layer.index)'s kind of attention is")
+            }
+            guard let experts = layer.experts else {
+                try refuse("layers without experts are")
+                continue
+            }
+            if experts.shared != nil || experts.biases != nil || experts.router == nil
+                || experts.router?.bias != nil || experts.correctionBias != nil
+                || experts.routesEarly || model.activation != .silu
+            {
+                try refuse("layer \(layer.index)'s kind of experts is")
+            }
+        }
+        guard model.routing.gating == .softmax,
+            model.routing.scale == 1, model.routing.groupCount == 1
+        else {
+            try refuse("its routing is")
+            return
         }
     }
 
@@ -360,8 +404,8 @@ extension ExpertLayout {
         let planes = model.planesPerExpert
         var extents: [ExpertExtent] = []
         var checksums: [UInt32] = []
-        extents.reserveCapacity(model.layerCount * model.expertCount * planes * 3)
-        for layer in 0..<model.layerCount {
+        extents.reserveCapacity(model.expertLayerCount * model.expertCount * planes * 3)
+        for layer in 0..<model.expertLayerCount {
             for expert in 0..<model.expertCount {
                 for plane in 0..<planes {
                     for part in 0..<3 {
@@ -379,7 +423,8 @@ extension ExpertLayout {
             }
         }
         try self.init(
-            layerCount: model.layerCount, expertsPerLayer: model.expertCount, partsPerExpert: 3,
+            layerCount: model.expertLayerCount, expertsPerLayer: model.expertCount,
+            partsPerExpert: 3,
             planesPerExpert: planes, nested: model.planesNest, extents: extents,
             checksums: checksums, fileSizes: model.file.fileSizes)
     }

@@ -12,12 +12,17 @@ internal import Quantization
 
     /// Bytes for the resident tensors of `model`, each rounded up to a cache line.
     static func byteCount(of model: ModelDescription) -> Int {
-        model.residentTensors.reduce(0) { $0 + padded(bytesInMemory($1)) }
+        all(of: model).reduce(0) { $0 + padded($1.byteCount) }
     }
 
-    /// Vectors are kept as F32, whatever they are stored as: exact, and there are few.
-    private static func bytesInMemory(_ tensor: GGUFTensor) -> Int {
-        tensor.shape.count == 1 ? tensor.elementCount * 4 : tensor.byteCount
+    /// Every resident tensor, and its bytes in memory. Vectors are kept as F32, whatever they are
+    /// stored as: exact, and there are few.
+    private static func all(
+        of model: ModelDescription
+    ) -> [(tensor: GGUFTensor, byteCount: Int)] {
+        model.roles.flatMap { role, tensors in
+            tensors.map { ($0, role.isWidened ? $0.elementCount * 4 : $0.byteCount) }
+        }
     }
 
     /// Reads them from disk, past the page cache.
@@ -33,8 +38,8 @@ internal import Quantization
         do {
             for (index, path) in model.file.paths.enumerated() {
                 var reader = try FileReader(path: path)
-                for tensor in model.residentTensors where tensor.fileIndex == index {
-                    let bytes = ResidentWeights.bytesInMemory(tensor)
+                for (tensor, bytes) in ResidentWeights.all(of: model)
+                where tensor.fileIndex == index {
                     // What will be widened is read into the end of its place: each element is read
                     // before the ones written in front of it get there.
                     let stored = unsafe base + next + bytes - tensor.byteCount

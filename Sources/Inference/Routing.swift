@@ -100,12 +100,3 @@ public struct Routing: Sendable, Equatable {
         return nil
     }
 }
-
-extension ModelDescription {
-    /// How its routers choose.
-    var routing: Routing {
-        var routing = Routing()
-        routing.normalises = normalisesGateWeights
-        return routing
-    }
-}

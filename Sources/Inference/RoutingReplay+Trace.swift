@@ -20,7 +20,7 @@ extension RoutingReplay {
         let (shape, k) = (trace.shape, trace.shape.expertsPerToken)
         // A trace that does not say what it is of knows no more than the highest expert it saw.
         let isAnonymous = shape.model.isEmpty && shape.architecture.isEmpty
-        guard shape.layerCount == model.layerCount, k == model.expertsPerToken,
+        guard shape.layerCount == model.expertLayerCount, k == model.expertsPerToken,
             isAnonymous
                 ? shape.expertsPerLayer <= model.expertCount
                 : shape.expertsPerLayer == model.expertCount
@@ -28,7 +28,7 @@ extension RoutingReplay {
             throw EngineError(
                 "\(name) chooses \(k) of \(shape.expertsPerLayer) experts in \(shape.layerCount) "
                     + "layers, but \(model.name) chooses \(model.expertsPerToken) of "
-                    + "\(model.expertCount) in \(model.layerCount); record one on a model of that "
+                    + "\(model.expertCount) in \(model.expertLayerCount); record one on a model of that "
                     + "shape")
         }
         let tokens = Self.tokens(of: trace, promptTokens: promptTokens)

@@ -61,13 +61,13 @@ public struct RoutingReplay: Sendable, Equatable {
 
     /// Refuses a model of another shape.
     func check(_ model: ModelDescription) throws(EngineError) {
-        guard layerCount == model.layerCount, expertCount == model.expertCount,
+        guard layerCount == model.expertLayerCount, expertCount == model.expertCount,
             expertsPerToken == model.expertsPerToken
         else {
             throw EngineError(
                 "the recorded routing chooses \(expertsPerToken) of \(expertCount) experts in "
                     + "\(layerCount) layers, but \(model.name) chooses \(model.expertsPerToken) of "
-                    + "\(model.expertCount) in \(model.layerCount); record one on a model of that "
+                    + "\(model.expertCount) in \(model.expertLayerCount); record one on a model of that "
                     + "shape")
         }
     }

@@ -18,7 +18,8 @@ struct ScratchLayout: Sendable {
 
     private(set) var byteCount = 0
 
-    var layers = 0, ids = 0, positions = 0, sequences = 0, hidden = 0, query = 0, key = 0,
+    var layers = 0, expertLayers = 0, ids = 0, positions = 0, sequences = 0, hidden = 0, query = 0,
+        key = 0,
         value = 0, projected = 0
     var routerLogits = 0, chosen = 0, gateWeights = 0, pairOfChoice = 0, tokenOfPair = 0,
         firstPair = 0
@@ -55,22 +56,24 @@ struct ScratchLayout: Sendable {
         func kinds(_ formats: [BlockFormat]) -> Set<ActivationKind> {
             Set(formats.map { MatrixPath(format: $0, arithmetic: arithmetic).input })
         }
-        let head = (model.output ?? model.tokenEmbedding).format
+        let expertParts = (0..<model.expertLayerCount).map { model.expertParts(layer: $0) }
+        // What multiplies the normed input; all tensors of the layer that might.
+        let resident = model.roles.filter { !$0.role.isWidened }.flatMap(\.tensors)
         let normedKinds = kinds(
-            [head]
-                + model.layers.flatMap { layer in
-                    [layer.query, layer.key, layer.value, layer.router].map(\.format)
-                        + layer.parts.prefix(2).flatMap(\.formats)
-                })
-        let gatheredKinds = kinds(model.layers.flatMap { $0.parts.prefix(2).flatMap(\.formats) })
-        let mixedKinds = kinds(model.layers.map(\.attentionOutput.format))
-        let hiddenKinds = kinds(model.layers.flatMap { $0.parts[2].formats })
+            resident.filter { $0.shape[0] == embedding }.map(\.format)
+                + expertParts.flatMap { $0.prefix(2).flatMap(\.formats) })
+        let gatheredKinds = kinds(expertParts.flatMap { $0.prefix(2).flatMap(\.formats) })
+        let mixedKinds = kinds(
+            resident.filter { $0.shape[0] == queryWidth }.map(\.format))
+        let hiddenKinds = kinds(expertParts.flatMap { $0[2].formats })
         rowBufferLength = max(embedding, queryWidth, model.expertWidth)
         attention = AttentionShape(
             headCount: model.headCount, keyValueHeadCount: model.keyValueHeadCount,
             headSize: model.headSize, context: context)
 
         layers = unsafe take(model.layerCount * MemoryLayout<LayerState>.stride)
+        expertLayers = unsafe take(
+            model.expertLayerCount * MemoryLayout<ExpertLayerState>.stride)
         ids = take(chunk * 4)
         positions = take(chunk * 4)
         sequences = take(chunk * 4)
@@ -94,7 +97,7 @@ struct ScratchLayout: Sendable {
         distinctPlanes = take(model.expertCount)
         isHere = take(model.expertCount)
         ready = take(model.expertCount * MemoryLayout<ReadyExpert>.stride)
-        expertMatrices = unsafe take(model.layerCount * 3 * MemoryLayout<ExpertMatrix>.stride)
+        expertMatrices = unsafe take(model.expertLayerCount * 3 * MemoryLayout<ExpertMatrix>.stride)
         readyMatrices = unsafe take(model.expertCount * 3 * MemoryLayout<ExpertMatrix>.stride)
         gathered = rows(
             chunk == 1 ? 0 : roundRows, embedding, gatheredKinds,

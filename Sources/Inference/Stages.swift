@@ -83,7 +83,7 @@ extension EngineState {
             unsafe layers[layer].query.unitCount + layers[layer].key.unitCount
                 + layers[layer].value.unitCount
         case .attentionOutput: unsafe layers[layer].attentionOutput.unitCount
-        case .router: unsafe layers[layer].router.unitCount
+        case .router: unsafe expertLayers[expertLayer].router.unitCount
         case .guess: unsafe guessedLayers * guessMatrix(0).unitCount
         case .gateUp: unsafe readyCount * (expertUnits(0) + expertUnits(1))
         case .down: unsafe readyCount * expertUnits(2)
@@ -96,7 +96,9 @@ extension EngineState {
     fileprivate func ahead(of stage: Stage, _ worker: Int) -> UnsafeRawPointer? {
         switch stage {
         case .projections, .attention: unsafe first(of: layers[layer].attentionOutput, worker)
-        case .attentionOutput: unsafe first(of: layers[layer].router, worker)
+        case .attentionOutput:
+            unsafe layers[layer].hasExperts
+                ? first(of: expertLayers[expertLayer].router, worker) : nil
         case .down:
             unsafe layer + 1 < layerCount
                 ? first(of: layers[layer + 1].query, worker) : first(of: output, worker)
@@ -167,7 +169,7 @@ extension EngineState {
 
     func router(_ worker: Int) {
         while let unit = unsafe queue.take(worker) {
-            unsafe multiply(layers[layer].router, unit, normed, routerLogits, worker)
+            unsafe multiply(expertLayers[expertLayer].router, unit, normed, routerLogits, worker)
         }
     }
 
@@ -176,20 +178,20 @@ extension EngineState {
         for token in tokens {
             let row = unsafe routerLogits + token * expertCount
             let place = unsafe token * expertsPerToken
-            if let bias = unsafe layers[layer].routerBias {
+            if let bias = unsafe expertLayers[expertLayer].routerBias {
                 unsafe kernels.table.pointee.add_scaled(bias, 1, UInt32(expertCount), row)
             }
             unsafe rankCounts[token] = Int32(
                 routing.choose(
                     expertsPerToken, of: expertCount, row: row,
-                    correction: layers[layer].routerCorrection, kernels: kernels.table,
+                    correction: expertLayers[expertLayer].routerCorrection, kernels: kernels.table,
                     chosen: chosen + place, weights: gateWeights + place))
             // A recording stands in for the choice, but not for the probabilities, which policies
             // read; and a token costs what it always does.
             if let forced = unsafe forced {
                 unsafe rankCounts[token] = Int32(expertsPerToken)
                 unsafe forced.copy(
-                    token: token, layer: layer, experts: chosen + place,
+                    token: token, layer: expertLayer, experts: chosen + place,
                     weights: gateWeights + place)
             }
         }
@@ -209,8 +211,8 @@ extension EngineState {
 
     /// What guesses the router logits of the layer `ahead` of the next; all are alike in shape.
     private func guessMatrix(_ ahead: Int) -> Matrix {
-        if let learnedGates = unsafe learnedGates { return unsafe learnedGates[layer] }
-        return unsafe layers[layer + 1 + ahead].router
+        if let learnedGates = unsafe learnedGates { return unsafe learnedGates[expertLayer] }
+        return unsafe expertLayers[expertLayer + 1 + ahead].router
     }
 
     /// Copies the input of each pair of the ready experts beside the others of its expert.
@@ -275,7 +277,7 @@ extension EngineState {
     /// Units of the gate, up or down matrix of this layer's experts: whichever version of it a
     /// ready expert has.
     private func expertUnits(_ part: Int) -> Int {
-        unsafe expertMatrices[layer * 3 + part].matrix.unitCount
+        unsafe expertMatrices[expertLayer * 3 + part].matrix.unitCount
     }
 
     /// hidden[t] += sum of gate weight x expert output, in order of rank: arrival order does not
@@ -350,7 +352,7 @@ extension EngineState {
         let kind = unsafe expert.pointee.matrix.path.input
         // Units are those of the layer's matrices, which may be a wider version than this one.
         unsafe expert.pointee.multiply(
-            kernels, rows: expertMatrices[layer * 3 + part].matrix.unitRange(unit),
+            kernels, rows: expertMatrices[expertLayer * 3 + part].matrix.unitRange(unit),
             x: x.row(kind, row), xStride: x.strideBytes(kind), tokens: ready[index].pairCount,
             y: y, yStride: expert.pointee.matrix.rows,
             rowBuffer: rowBuffers + worker * rowBufferLength)

@@ -42,9 +42,9 @@ public struct PackingJob {
             try PackageSource(path: path)
         }
         try refuseLowRecord()
-        let layers = model.layers.enumerated().map { shape(of: $1, block: $0) }
+        let layers = model.expertLayers.indices.map { shape(layer: $0) }
         var contents = PackageContents(
-            architecture: model.architecture.rawValue, name: model.name, packedBy: options.packedBy,
+            architecture: model.architecture.name, name: model.name, packedBy: options.packedBy,
             planes: options.planes?.description ?? "none", expertCount: model.expertCount,
             layers: layers, metadata: model.file.metadata, tensors: model.residentTensors,
             sources: sources, nested: options.lowRecord == nil)
@@ -70,10 +70,10 @@ public struct PackingJob {
         var report = PackingReport()
         let perLayer = max(1, options.sampledExperts)
         let stride = max(1, model.expertCount / perLayer)
-        for layer in 0..<model.layerCount {
-            let nested = model.layers[layer].parts.map { nestedFormat($0.format) }
+        for layer in 0..<model.expertLayerCount {
+            let nested = model.expertParts(layer: layer).map { nestedFormat($0.format) }
             for expert in 0..<model.expertCount {
-                let parts = model.layers[layer].parts
+                let parts = model.expertParts(layer: layer)
                 done += parts.reduce(0) { $0 + $1.byteCount }
                 let isWritten = layer * model.expertCount + expert < writer.expertsWritten
                 let isSampled = expert % stride == 0 && expert / stride < perLayer
@@ -104,7 +104,7 @@ public struct PackingJob {
         _ reader: inout SourceReader, _ layer: Int, _ expert: Int, _ part: Int,
         _ nested: NestedFormat?, _ report: inout PackingReport, sample: Bool
     ) throws -> [[UInt8]] {
-        let matrix = model.layers[layer].parts[part]
+        let matrix = model.expertParts(layer: layer)[part]
         let extent = model.extent(layer: layer, expert: expert, plane: 0, part: part)
         let bytes = try reader.bytes(
             file: extent.fileIndex, at: extent.offset, byteCount: extent.byteCount)
@@ -131,10 +131,11 @@ public struct PackingJob {
     private func refuseLowRecord() throws(ModelFileError) {
         guard let low = options.lowRecord else { return }
         precondition(BlockEncoder.formats.contains(low), "\(low.name) cannot be written")
-        for (index, layer) in model.layers.enumerated() {
-            for part in layer.parts where part.columns % low.elementsPerBlock != 0 {
+        for (layer, block) in model.expertLayers.enumerated() {
+            for part in model.expertParts(layer: layer)
+            where part.columns % low.elementsPerBlock != 0 {
                 throw ModelFileError(
-                    path: model.file.paths[0], field: "experts of layer \(index)",
+                    path: model.file.paths[0], field: "experts of layer \(block)",
                     message:
                         "rows of \(part.columns) elements are no whole blocks of \(low.name), which "
                         + "has \(low.elementsPerBlock); choose another --low-record")
@@ -148,20 +149,19 @@ public struct PackingJob {
     }
 
     /// How the experts of a layer are laid out.
-    private func shape(
-        of layer: ModelDescription.Layer, block: Int
-    ) -> PackageManifest.Layer {
-        let nested = layer.parts.map { nestedFormat($0.format) }
+    private func shape(layer: Int) -> PackageManifest.Layer {
+        let layerParts = model.expertParts(layer: layer)
+        let nested = layerParts.map { nestedFormat($0.format) }
         let planeCount =
             options.lowRecord == nil ? nested.map { $0?.bits.count ?? 1 }.max() ?? 1 : 2
-        let parts = zip(["gate", "up", "down"], zip(layer.parts, nested)).map { role, part in
+        let parts = zip(["gate", "up", "down"], zip(layerParts, nested)).map { role, part in
             PackageManifest.Part(
                 role: role, format: part.0.format.name, rows: part.0.rows, columns: part.0.columns,
                 bits: part.1?.bits, lowFormat: options.lowRecord?.name)
         }
         let planes = (0..<planeCount).map { plane in
             PackageManifest.Plane(
-                partBytes: zip(layer.parts, nested).map { part, nested in
+                partBytes: zip(layerParts, nested).map { part, nested in
                     if let low = options.lowRecord {
                         return plane == 0
                             ? low.byteCount(elements: part.columns) * part.rows : part.byteCount
@@ -171,7 +171,8 @@ public struct PackingJob {
                     return nested.partBytes(plane, rows: part.rows, columns: part.columns)
                 })
         }
-        return PackageManifest.Layer(block: block, parts: parts, planes: planes)
+        return PackageManifest.Layer(
+            block: model.expertLayers[layer], parts: parts, planes: planes)
     }
 }
 

@@ -86,7 +86,7 @@ public struct PrefixQuality: Sendable {
 
     /// Measures the proper prefixes of a matrix that is cut into `parts`.
     mutating func add(
-        _ nested: NestedFormat, _ parts: [[UInt8]], layer: Int, matrix: ModelDescription.ExpertPart
+        _ nested: NestedFormat, _ parts: [[UInt8]], layer: Int, matrix: ExpertPart
     ) {
         var bits = 0
         for prefix in 1..<nested.bits.count {

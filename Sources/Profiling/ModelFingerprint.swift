@@ -44,7 +44,7 @@ public struct ModelFingerprint: Sendable, Hashable, Codable {
             }
         }
         self.init(
-            name: model.name, architecture: model.architecture.rawValue, layers: model.layerCount,
+            name: model.name, architecture: model.architecture.name, layers: model.expertLayerCount,
             experts: model.expertCount, expertsPerToken: model.expertsPerToken,
             embedding: model.embeddingLength, tensorTableHash: hash)
     }

@@ -51,12 +51,12 @@ public struct TraceRouting: RoutingSource {
         _ header: TraceHeader, _ path: String, _ model: ModelDescription
     ) throws(ProfilingError) {
         let shape = header.shape
-        guard shape.layerCount == model.layerCount, shape.expertsPerLayer == model.expertCount,
+        guard shape.layerCount == model.expertLayerCount, shape.expertsPerLayer == model.expertCount,
             shape.expertsPerToken == model.expertsPerToken
         else {
             throw ProfilingError(
                 "\(path): was recorded of \(shape.layerCount) layers of \(shape.expertsPerLayer) experts, "
-                    + "top-\(shape.expertsPerToken); the model has \(model.layerCount) of "
+                    + "top-\(shape.expertsPerToken); the model has \(model.expertLayerCount) of "
                     + "\(model.expertCount), top-\(model.expertsPerToken)")
         }
         guard header.inputLength > 0 else {

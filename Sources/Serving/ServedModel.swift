@@ -48,7 +48,7 @@ struct ServedModel: Sendable {
         template = given ?? own
         do {
             chat = try ChatModel(
-                template: template, architecture: description.architecture.rawValue,
+                template: template, architecture: description.architecture.name,
                 beginning: tokenizer.beginningOfSequence.map { tokenizer.text(of: $0) },
                 end: tokenizer.endOfSequence.map { tokenizer.text(of: $0) },
                 tokenTexts: { tokenizer.id(ofText: $0) != nil })

@@ -35,7 +35,7 @@ struct EngineFigures: Encodable {
     init(_ engine: borrowing Engine) {
         let statistics = engine.statistics.streaming
         model = engine.model.name
-        architecture = engine.model.architecture.rawValue
+        architecture = engine.model.architecture.name
         threads = engine.plan.threads
         instructionSet = engine.instructionSet
         math = engine.arithmetic.rawValue

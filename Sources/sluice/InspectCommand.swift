@@ -72,7 +72,7 @@ struct ModelFacts: Encodable {
             sources = manifest.sources
         }
         name = model.name
-        architecture = model.architecture.rawValue
+        architecture = model.architecture.name
         layers = model.layerCount
         embeddingLength = model.embeddingLength
         heads = model.headCount
@@ -81,11 +81,11 @@ struct ModelFacts: Encodable {
         experts = model.expertCount
         expertsPerToken = model.expertsPerToken
         expertWidth = model.expertWidth
-        normalisesGateWeights = model.normalisesGateWeights
+        normalisesGateWeights = model.routing.normalises
         vocabulary = model.vocabularyCount
         contextLength = model.contextLength
         ropeBase = model.rotary.base
-        tiedEmbeddings = model.output == nil
+        tiedEmbeddings = model.tiesEmbeddings
         func role(_ name: String, _ tensors: [GGUFTensor]) -> Role {
             Role(
                 role: name, tensors: tensors.count,
@@ -93,30 +93,20 @@ struct ModelFacts: Encodable {
                 bytes: tensors.reduce(0) { $0 + $1.byteCount })
         }
         func expertRole(_ name: String, _ part: Int) -> Role {
-            let parts = model.layers.map { $0.parts[part] }
+            let parts = (0..<model.expertLayerCount).map { model.expertParts(layer: $0)[part] }
             return Role(
                 role: name, tensors: parts.reduce(0) { $0 + max(1, $1.tensors.count) },
                 formats: Set(parts.map(\.format.name)).sorted(),
                 bytes: parts.reduce(0) { $0 + $1.byteCount } * model.expertCount)
         }
-        tensors = [
-            role("token embedding", [model.tokenEmbedding]),
-            role("output head", [model.output].compactMap { $0 }),
-            role(
-                "attention",
-                model.layers.flatMap { [$0.query, $0.key, $0.value, $0.attentionOutput] }),
-            role("router", model.layers.map(\.router)),
-            role(
-                "norms",
-                [model.outputNorm]
-                    + model.layers.flatMap {
-                        [$0.attentionNorm, $0.expertNorm]
-                            + [$0.queryNorm, $0.keyNorm].compactMap { $0 }
-                    }),
-            expertRole("expert gate", 0), expertRole("expert up", 1), expertRole("expert down", 2),
-        ].filter { $0.tensors > 0 }
+        tensors =
+            model.roles.map { role($0.role.rawValue, $0.tensors) }
+            + [
+                expertRole("expert gate", 0), expertRole("expert up", 1),
+                expertRole("expert down", 2),
+            ].filter { $0.tensors > 0 }
         residentBytes = model.residentTensors.reduce(0) { $0 + $1.byteCount }
-        expertBytesPerLayer = (0..<model.layerCount).map { model.expertBytes(layer: $0) }
+        expertBytesPerLayer = (0..<model.expertLayerCount).map { model.expertBytes(layer: $0) }
         expertBytes = expertBytesPerLayer.reduce(0, +)
         activeSetBytes = model.activeSetBytes
     }

@@ -35,11 +35,10 @@ struct TokenWork {
                 elements: tensor.elementCount)
         }
         expertCount = model.expertCount
-        head = use(model.output ?? model.tokenEmbedding)
-        for layer in model.layers {
-            uses += [layer.query, layer.key, layer.value, layer.attentionOutput, layer.router]
-                .map(use)
-            for part in layer.parts {
+        head = use(model.output.weight)
+        uses = model.matricesPerToken.map(use)
+        for layer in 0..<model.expertLayerCount {
+            for part in model.expertParts(layer: layer) {
                 var used = Use(
                     kernel: kernel(part.format), bytes: part.byteCount,
                     elements: part.rows * part.columns, experts: model.expertsPerToken)

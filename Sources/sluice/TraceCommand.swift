@@ -95,11 +95,11 @@ struct TraceCommand: ParsableCommand {
     /// What the file says of the model.
     private func header(_ model: ModelDescription) -> TraceHeader {
         var shape = TraceShape(
-            layerCount: model.layerCount, expertsPerLayer: model.expertCount,
+            layerCount: model.expertLayerCount, expertsPerLayer: model.expertCount,
             expertsPerToken: model.expertsPerToken)
         shape.model = model.name
-        shape.architecture = model.architecture.rawValue
-        shape.planeBytes = (0..<model.layerCount).map { layer in
+        shape.architecture = model.architecture.name
+        shape.planeBytes = (0..<model.expertLayerCount).map { layer in
             [model.expertBytes(layer: layer) / model.expertCount]
         }
         var header = TraceHeader(shape: shape, hasGateWeights: true)

@@ -84,7 +84,9 @@ struct TrainPredictorCommand: ParsableCommand {
             let tables: [RecallTable]
             let measuredTokens: Int
             if let trace {
-                let routers = (0..<description.layerCount).map { loaded.routerWeights(layer: $0) }
+                let routers = (0..<description.expertLayerCount).map {
+                    loaded.routerWeights(layer: $0)
+                }
                 func recorded(_ takes: @escaping @Sendable (Int) -> Bool) throws -> TraceRouting {
                     try TraceRouting(
                         path: trace, model: description, routers: routers,

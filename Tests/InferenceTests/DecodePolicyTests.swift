@@ -96,7 +96,7 @@ import Testing
                     misses.widthCount[1] + misses.skippedCount + misses.swappedCount
                     + misses.deferredCount
                 #expect(count == misses.choices)
-                if model.normalisesGateWeights {
+                if model.routing.normalises {
                     let layers = Double(choices / model.expertsPerToken)
                     #expect(abs(misses.mass - layers) < 1e-5 * layers)
                 }

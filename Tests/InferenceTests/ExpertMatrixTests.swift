@@ -37,8 +37,8 @@ import Testing
 
     private static func part(
         _ format: BlockFormat, _ nested: NestedFormat?
-    ) -> ModelDescription.ExpertPart {
-        ModelDescription.ExpertPart(
+    ) -> ExpertPart {
+        ExpertPart(
             format: format, rows: rows, columns: columns, tensors: [], nested: nested)
     }
 

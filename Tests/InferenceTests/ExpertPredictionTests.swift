@@ -95,9 +95,11 @@ import Testing
         var engine = try Self.engine(name, .nextGate(layers: 2))
         let (layers, experts) = (engine.model.layerCount, engine.model.expertCount)
         let (width, k) = (engine.model.embeddingLength, engine.model.expertsPerToken)
-        #expect(engine.model.layers.allSatisfy { $0.router.format == .f32 } && layers == 3)
+        #expect(
+            engine.model.layers.allSatisfy { $0.experts?.router?.weight.format == .f32 }
+                && layers == 3)
         let routers = (0..<layers).map { layer in
-            let weights = unsafe engine.state.pointee.layers[layer].router.weights
+            let weights = unsafe engine.state.pointee.expertLayers[layer].router.weights
             return unsafe Array(
                 UnsafeBufferPointer(
                     start: weights.assumingMemoryBound(to: Float.self), count: experts * width))

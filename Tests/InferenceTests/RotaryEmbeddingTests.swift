@@ -28,7 +28,8 @@ import Testing
             0.0007905694656074047, 0.0002500000118743628, 7.905694656074047e-05,
         ]
         let rotary = RotaryEmbedding(
-            dimensionCount: 16, base: 10_000, scaling: .yarn(factor: 4, trainedContext: 1024))
+            dimensionCount: 16, base: 10_000, scaling: .yarn(.init(factor: 4, trainedContext: 1024))
+        )
         let (angles, magnitude) = rotary.angles(divisors: [])
         #expect(abs(magnitude - 1.138629436111989) < 1e-12)
         for (found, wanted) in zip(angles, expected) {

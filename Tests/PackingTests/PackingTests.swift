@@ -43,7 +43,7 @@ import Testing
         #expect(model.planesPerExpert == nested?.bits.count ?? 1)
         #expect(model.expertCount == 3)
         for part in 0..<3 {
-            let matrix = model.layers[0].parts[part]
+            let matrix = model.expertParts(layer: 0)[part]
             #expect(matrix.nested == nested)
             #expect(matrix.format == format)
             for expert in 0..<model.expertCount {
@@ -71,7 +71,7 @@ import Testing
         let original = try Fixture.model(source)
         let (ours, theirs) = (try readFile(package.path), try readFile(source))
         for part in 0..<3 {
-            let matrix = model.layers[0].parts[part]
+            let matrix = model.expertParts(layer: 0)[part]
             for expert in 0..<model.expertCount {
                 var pieces: [[UInt8]] = []
                 for plane in 0..<model.planesPerExpert {
@@ -190,7 +190,7 @@ import Testing
         #expect(!model.planesNest)
         for layer in 0..<model.layerCount {
             for part in 0..<3 {
-                let matrix = model.layers[layer].parts[part]
+                let matrix = model.expertParts(layer: layer)[part]
                 #expect(matrix.lowFormat == low)
                 #expect(matrix.nested == nil)
                 for expert in 0..<model.expertCount {
@@ -283,9 +283,10 @@ import Testing
             }
             try writer.finish()
             let error = #expect(throws: ModelFileError.self) {
-                var reader = DescriptionReader(file: ModelFile(try Package(path: file.path)))
+                var reader = DescriptionReader(
+                    file: ModelFile(try Package(path: file.path)), prefix: "qwen3moe")
                 _ = try reader.experts(
-                    layer: 0, block: "blk.0", embeddingLength: model.embeddingLength,
+                    layer: 0, block: 0, embeddingLength: model.embeddingLength,
                     expertCount: model.expertCount, expertWidth: nil)
             }
             return error?.description ?? ""
@@ -298,7 +299,7 @@ import Testing
             }.contains("bytes in plane 1, expected"))
         #expect(try refusal { $0.planes = "4+4" }.contains("which '4+4' does not make"))
         #expect(try refusal { $0.planes = "?" }.contains("which '?' does not make"))
-        #expect(try refusal { $0.layers[0].block = 1 }.contains("layers without experts"))
+        #expect(try refusal { $0.layers[0].block = 1 }.contains("not of block 0"))
         #expect(try refusal { $0.expertCount = 2 }.contains("2 experts, but 3"))
     }
 }

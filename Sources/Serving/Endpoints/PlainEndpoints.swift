@@ -48,7 +48,7 @@ extension Endpoints {
     private var card: ModelCard {
         let model = context.model
         var meta = JSONObject()
-        meta["architecture"] = .string(model.description.architecture.rawValue)
+        meta["architecture"] = .string(model.description.architecture.name)
         meta["format"] = .string(model.description.file.formatName)
         meta["context_length"] = .integer(model.plan.context)
         meta["trained_context_length"] = .integer(model.description.contextLength)
