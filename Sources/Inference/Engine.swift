@@ -55,6 +55,8 @@ internal import Quantization
     public var sequenceCapacity: Int { plan.sequences }
     /// What is done about misses in decode steps.
     public var missPolicy: MissPolicy { selection.policy }
+    /// How experts are chosen: the model's rule, and what the options change about it.
+    public var routing: Routing { selection.routing }
     /// Planes of an expert at full width.
     public var planesPerExpert: Int { selection.planes }
     /// The rung of the I/O ladder in use, and why not a higher one.
