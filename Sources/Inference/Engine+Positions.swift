@@ -25,11 +25,13 @@ extension Engine {
     }
 
     /// Gives a sequence positions that `readPositions` has copied from an engine of the same model
-    /// and options: as if it had computed the same ids.
+    /// and options: as if it had computed the same ids. Of a model that keeps states the sequence has
+    /// none until `writeState`.
     public mutating func writePositions(
         _ positions: Range<Int>, of sequence: Int, from bytes: UnsafeRawBufferPointer
     ) {
         check(positions, sequence, byteCount: bytes.count)
+        if keepsState { stateful[sequence] = 0 }
         guard let start = bytes.baseAddress else { return }
         unsafe state.pointee.visitRows(positions, of: sequence) { rows, offset, byteCount in
             unsafe rows.copyMemory(from: start + offset, byteCount: byteCount)

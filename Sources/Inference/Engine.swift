@@ -25,6 +25,10 @@ internal import Quantization
     let state: UnsafeMutablePointer<EngineState>
     private let scratch: UnsafeMutableRawPointer
     private let keyValues: UnsafeMutableRawPointer
+    private let states: UnsafeMutableRawPointer
+    /// By sequence, the positions that its state covers: see `statePositions(of:)`. Empty where
+    /// there are no states.
+    var stateful: [Int]
     let weights: ResidentWeights
     private let pool: ThreadPool
     var streamer: ExpertStreamer
@@ -98,11 +102,12 @@ internal import Quantization
         }
         let scratch = unsafe AnonymousMemory.allocate(plan.scratch.byteCount)
         let keyValues = unsafe AnonymousMemory.allocate(plan.keyValueBytes)
+        let states = unsafe AnonymousMemory.allocate(plan.stateBytes)
         let state = UnsafeMutablePointer<EngineState>.allocate(capacity: 1)
         unsafe state.initialize(
             to: EngineState(
                 model: model, plan: plan, arithmetic: options.arithmetic, kernels: Kernels(table),
-                weights: weights, scratch: scratch, keyValues: keyValues,
+                weights: weights, scratch: scratch, keyValues: keyValues, states: states,
                 routing: options.routing(of: model)))
         if case .learned(let gates) = options.predictor {
             unsafe state.pointee.learnedGates = gates.matrices
@@ -115,13 +120,15 @@ internal import Quantization
         } catch {
             unsafe AnonymousMemory.free(scratch, plan.scratch.byteCount)
             unsafe AnonymousMemory.free(keyValues, plan.keyValueBytes)
+            unsafe AnonymousMemory.free(states, plan.stateBytes)
             unsafe state.deallocate()
             throw error
         }
         unsafe self.init(
             model: model, options: options, plan: plan,
             instructionSet: String(cString: table.pointee.name), weights: weights,
-            streamer: streamer, pool: pool, scratch: scratch, keyValues: keyValues, state: state)
+            streamer: streamer, pool: pool, scratch: scratch, keyValues: keyValues, states: states,
+            state: state)
     }
 
     /// Puts the parts together; apart from the above, because Swift 6.2 takes a field with a default
@@ -130,7 +137,8 @@ internal import Quantization
         model: ModelDescription, options: EngineOptions, plan: MemoryPlan, instructionSet: String,
         weights: consuming ResidentWeights, streamer: consuming ExpertStreamer,
         pool: consuming ThreadPool, scratch: UnsafeMutableRawPointer,
-        keyValues: UnsafeMutableRawPointer, state: UnsafeMutablePointer<EngineState>
+        keyValues: UnsafeMutableRawPointer, states: UnsafeMutableRawPointer,
+        state: UnsafeMutablePointer<EngineState>
     ) {
         self.instructionSet = instructionSet
         self.pool = pool
@@ -163,12 +171,15 @@ internal import Quantization
         pressure = options.reactsToPressure ? MemoryPressure() : nil
         unsafe self.scratch = scratch
         unsafe self.keyValues = keyValues
+        unsafe self.states = states
+        stateful = plan.stateBytes > 0 ? Array(repeating: 0, count: plan.sequences) : []
         unsafe self.state = state
     }
 
     deinit {
         unsafe AnonymousMemory.free(scratch, plan.scratch.byteCount)
         unsafe AnonymousMemory.free(keyValues, plan.keyValueBytes)
+        unsafe AnonymousMemory.free(states, plan.stateBytes)
         unsafe state.deinitialize(count: 1)
         unsafe state.deallocate()
     }
@@ -304,13 +315,22 @@ internal import Quantization
     }
 
     /// Gives `target` the first `count` positions of `source`, as if it had computed the same ids:
-    /// for prompts that begin alike.
+    /// for prompts that begin alike. Of a model that keeps states, none or all that the source's
+    /// covers: see `reusablePositions(common:of:)`.
     public mutating func copySequence(from source: Int, to target: Int, count: Int) {
         precondition(
             source >= 0 && source < sequenceCapacity && target >= 0 && target < sequenceCapacity
                 && count >= 0 && count <= contextCapacity,
             "\(count) positions cannot be copied from sequence \(source) to \(target)")
-        if source != target { unsafe state.pointee.copyPositions(count, from: source, to: target) }
+        if source == target { return }
+        if keepsState {
+            precondition(
+                count == 0 || count == stateful[source],
+                "\(count) positions of sequence \(source), whose state covers \(stateful[source])")
+            stateful[target] = count
+            if count > 0 { unsafe state.pointee.copyState(from: source, to: target) }
+        }
+        unsafe state.pointee.copyPositions(count, from: source, to: target)
     }
 
     /// Computes `ids` as `prefill` does, and hands the logits after each of them to `receive`, in
@@ -450,6 +470,7 @@ internal import Quantization
         late.clear()
         prediction.begin()
         unsafe state.pointee.tokens = tokens
+        if keepsState { beginStates(decodes: decodes) }
         unsafe state.pointee.dealAttention(decodes: decodes)
         streamer.beginToken()
         run(.embed)
@@ -458,10 +479,7 @@ internal import Quantization
             unsafe state.pointee.layer = layer
             let start = host_nanoseconds()
             run(.attentionInput)
-            run(.projections)
-            run(.rotate)
-            run(.attention)
-            if unsafe state.pointee.mergesSpans { run(.mergeSpans) }
+            mix(layer)
             run(.attentionOutputInput)
             run(.attentionOutput)
             run(.expertInput)
@@ -471,8 +489,27 @@ internal import Quantization
                 unsafe state.pointee.expertLayer += 1
             }
         }
+        if keepsState { endStates() }
         unsafe state.pointee.forced?.advance(tokens)
         times.tokens += UInt64(tokens)
+    }
+
+    /// Lets the chunk's tokens see those before them.
+    private func mix(_ layer: Int) {
+        unsafe state.pointee.mixed.setLength(state.pointee.layers[layer].attentionOutput.columns)
+        switch unsafe state.pointee.stateLayers[layer].mixer {
+        case .none:
+            run(.projections)
+            run(.rotate)
+            run(.attention)
+            if unsafe state.pointee.mergesSpans { run(.mergeSpans) }
+        case .convolution:
+            run(.stateProjections)
+            run(.convolution)
+        case .deltaNet:
+            run(.stateProjections)
+            run(.deltaNet)
+        }
     }
 
     /// Router and experts of the running layer.

@@ -7,7 +7,7 @@ extension EngineState {
     init(
         model: ModelDescription, plan: MemoryPlan, arithmetic: Arithmetic, kernels: Kernels,
         weights: borrowing ResidentWeights, scratch: UnsafeMutableRawPointer,
-        keyValues: UnsafeMutableRawPointer, routing: Routing
+        keyValues: UnsafeMutableRawPointer, states: UnsafeMutableRawPointer, routing: Routing
     ) {
         let layout = plan.scratch
         func floats(_ offset: Int) -> UnsafeMutablePointer<Float> {
@@ -82,6 +82,14 @@ extension EngineState {
         unsafe keyCache = keyValues
         unsafe valueCache = keyValues + plan.keyValueBytes / 2
         unsafe rowBufferLength = layout.rowBufferLength
+        unsafe mixerRows = floats(layout.mixerRows)
+        unsafe mixerRowWidth = layout.states.rowWidth
+        unsafe mixerBuffers = floats(layout.mixerBuffers)
+        unsafe mixerBufferLength = layout.states.bufferLength
+        unsafe stateLayers = (scratch + layout.stateLayers).bindMemory(
+            to: StateLayer.self, capacity: model.layerCount)
+        unsafe self.states = states.assumingMemoryBound(to: Float.self)
+        unsafe stateLength = layout.states.sequenceLength
         unsafe embeddingLength = model.embeddingLength
         unsafe headCount = model.headCount
         unsafe keyValueHeadCount = model.keyValueHeadCount
@@ -113,21 +121,30 @@ extension EngineState {
             }
         }
         for (index, layer) in model.layers.enumerated() {
-            // `Engine.refuseUnsupported` has seen to it.
-            guard case .attention(let attention) = layer.mixer else { continue }
-            unsafe projectionNorm = attention.norm
+            let none = unsafe Matrix.none(scratch)
             unsafe (layers + index).initialize(
                 to: LayerState(
                     attentionNorm: weights.vector(layer.attentionNorm.weight),
-                    query: weights.matrix(attention.query.weight, arithmetic),
-                    key: weights.matrix(attention.key.weight, arithmetic),
-                    value: weights.matrix(attention.value.weight, arithmetic),
-                    attentionOutput: weights.matrix(attention.output.weight, arithmetic),
-                    queryNorm: attention.queryNorm.map { unsafe weights.vector($0) },
-                    keyNorm: attention.keyNorm.map { unsafe weights.vector($0) },
+                    query: none, key: none, value: none,
+                    attentionOutput: weights.matrix(layer.mixerOutput, arithmetic),
+                    queryNorm: nil, keyNorm: nil,
                     expertNorm: weights.vector(layer.feedForwardNorm.weight),
                     hasExperts: layer.experts != nil))
+            unsafe (stateLayers + index).initialize(
+                to: StateLayer(
+                    layer, layout.states.places[index], arithmetic, weights,
+                    kernels: floats(layout.mixerKernels), ones: floats(layout.mixerOnes),
+                    normEpsilon: normEpsilon))
+            guard case .attention(let attention) = layer.mixer else { continue }
+            unsafe projectionNorm = attention.norm
+            let state = unsafe layers + index
+            unsafe state.pointee.query = weights.matrix(attention.query.weight, arithmetic)
+            unsafe state.pointee.key = weights.matrix(attention.key.weight, arithmetic)
+            unsafe state.pointee.value = weights.matrix(attention.value.weight, arithmetic)
+            unsafe state.pointee.queryNorm = attention.queryNorm.map { unsafe weights.vector($0) }
+            unsafe state.pointee.keyNorm = attention.keyNorm.map { unsafe weights.vector($0) }
         }
+        unsafe floats(layout.mixerOnes).update(repeating: 1, count: layout.states.onesLength)
         unsafe fillRotaryTables(model, weights)
         // Set by the engine where there are any.
         unsafe learnedGates = nil

@@ -48,8 +48,14 @@ internal import CKernels
     var query: UnsafeMutablePointer<Float>  // (T, heads x head size)
     var key: UnsafeMutablePointer<Float>  // (T, key-value heads x head size)
     var value: UnsafeMutablePointer<Float>
-    var mixed: Activations  // attention's result (T, heads x head size)
+    /// What the layer mixed: (T, mixed width of the layer).
+    var mixed: Activations
     var projected: UnsafeMutablePointer<Float>  // (T, embedding)
+    /// What a mixer with a state makes of the input: see `StateLayout`.
+    var mixerRows: UnsafeMutablePointer<Float>  // (T, mixer row width)
+    var mixerRowWidth = 0
+    var mixerBuffers: UnsafeMutablePointer<Float>  // (workers, mixer buffer length)
+    var mixerBufferLength = 0
     /// Whether every token is of another sequence; otherwise positions follow one another.
     var decodes = false
     /// Whether the spans of one token are dealt to several workers, and merged when all are there.
@@ -129,6 +135,13 @@ internal import CKernels
     /// (sequences, layers, key-value heads, context) rows of `cacheRowBytes`
     var keyCache: UnsafeMutableRawPointer
     var valueCache: UnsafeMutableRawPointer
+
+    // States
+    /// (layers)
+    var stateLayers: UnsafeMutablePointer<StateLayer>
+    /// (sequences, state length): see `StateLayout`.
+    var states: UnsafeMutablePointer<Float>
+    var stateLength = 0
 }
 
 /// The resident weights of one layer.
@@ -137,6 +150,7 @@ internal import CKernels
     var query: Matrix
     var key: Matrix
     var value: Matrix
+    /// (embedding, mixed width): of whatever mixes positions in this layer.
     var attentionOutput: Matrix
     var queryNorm: UnsafePointer<Float>?
     var keyNorm: UnsafePointer<Float>?

@@ -5,7 +5,7 @@ internal import ModelFormats
 /// What an engine will take, worked out before any of it is allocated.
 ///
 /// ```
-///   budget >= resident weights + key-value cache + scratch + prediction tables
+///   budget >= resident weights + key-value cache + states + scratch + prediction tables
 ///             + expert cache (slots and tables) + process
 /// ```
 /// The floor is the same sum with the smallest chunk and the smallest expert cache that work: the
@@ -27,6 +27,8 @@ public struct MemoryPlan: Sendable {
     /// Weights that every token needs.
     public let residentBytes: Int
     public let keyValueBytes: Int
+    /// What sequences keep instead, in layers that have neither keys nor values; 0 where all have.
+    public let stateBytes: Int
     /// Working buffers, logits and rotary tables.
     public let scratchBytes: Int
     /// Tables that experts are predicted with.
@@ -121,6 +123,7 @@ public struct MemoryPlan: Sendable {
             throw EngineError("a key-value cache for \(sequences) x \(context) positions is absurd")
         }
         keyValueBytes = rows
+        stateBytes = StateLayout(model: model).sequenceLength * 4 * sequences
         predictionBytes = options.predictor.byteCount
         let limit = MemoryLimit.available()
         budgetBytes = options.memoryBytes ?? limit.bytes
@@ -140,7 +143,7 @@ public struct MemoryPlan: Sendable {
 
         // What an engine takes besides its cache, by chunk.
         let parts = (context: context, sequences: sequences, threads: threads)
-        let lasting = residentBytes + keyValueBytes + predictionBytes
+        let lasting = residentBytes + keyValueBytes + stateBytes + predictionBytes
         func fixed(_ chunk: Int) -> Fixed {
             // One step of every sequence is a chunk, too, and leaves a row of logits for each.
             let chunk = max(parts.sequences, min(chunk, parts.context))
@@ -227,14 +230,7 @@ public struct MemoryPlan: Sendable {
         func refuse(_ what: String) throws(EngineError) {
             throw EngineError("\(model.name): \(what) not computed yet")
         }
-        if model.normKind == .layer { try refuse("layer norms are") }
-        if model.multipliers != Multipliers() { try refuse("constants on the residual stream are") }
-        if model.output.bias != nil { try refuse("a bias on the logits is") }
-        for layer in model.layers {
-            guard case .attention(let attention) = layer.mixer else {
-                try refuse("layer \(layer.index)'s kind of attention is")
-                continue
-            }
+        func check(_ attention: Attention, _ layer: Int) throws(EngineError) {
             if [attention.query, attention.key, attention.value, attention.output].contains(
                 where: { $0.bias != nil })
             {
@@ -243,7 +239,17 @@ public struct MemoryPlan: Sendable {
             if attention.sinks != nil || attention.window != nil || attention.isGated
                 || !attention.rotates || model.valueSize != model.headSize
             {
-                try refuse("layer \(layer.index)'s kind of attention is")
+                try refuse("layer \(layer)'s kind of attention is")
+            }
+        }
+        if model.normKind == .layer { try refuse("layer norms are") }
+        if model.multipliers != Multipliers() { try refuse("constants on the residual stream are") }
+        if model.output.bias != nil { try refuse("a bias on the logits is") }
+        for layer in model.layers {
+            switch layer.mixer {
+            case .attention(let attention): try check(attention, layer.index)
+            case .latent: try refuse("layer \(layer.index)'s kind of attention is")
+            case .convolution, .deltaNet: break
             }
             guard let experts = layer.experts else {
                 try refuse("layers without experts are")

@@ -30,10 +30,12 @@ struct ScratchLayout: Sendable {
         expertOutput = 0, logits = 0, attentionBuffers = 0, spanResults = 0,
         rowBuffers = 0
     var cosine = 0, sine = 0, queue = 0
+    var stateLayers = 0, mixerRows = 0, mixerBuffers = 0, mixerKernels = 0, mixerOnes = 0
     var normed = Rows(), mixed = Rows(), gathered = Rows(), expertHidden = Rows()
     var lateInput = Rows()
     let rowBufferLength: Int
     let attention: AttentionShape
+    let states: StateLayout
     /// Pairs of a round of experts: it takes no further expert once it has so many.
     let roundPairs: Int
 
@@ -63,10 +65,11 @@ struct ScratchLayout: Sendable {
             resident.filter { $0.shape[0] == embedding }.map(\.format)
                 + expertParts.flatMap { $0.prefix(2).flatMap(\.formats) })
         let gatheredKinds = kinds(expertParts.flatMap { $0.prefix(2).flatMap(\.formats) })
-        let mixedKinds = kinds(
-            resident.filter { $0.shape[0] == queryWidth }.map(\.format))
+        let mixedKinds = kinds(model.layers.map(\.mixerOutput.format))
+        let mixedWidth = model.layers.map(\.mixerOutput.shape[0]).max() ?? 0
         let hiddenKinds = kinds(expertParts.flatMap { $0[2].formats })
-        rowBufferLength = max(embedding, queryWidth, model.expertWidth)
+        rowBufferLength = max(embedding, mixedWidth, model.expertWidth)
+        states = StateLayout(model: model)
         attention = AttentionShape(
             headCount: model.headCount, keyValueHeadCount: model.keyValueHeadCount,
             headSize: model.headSize, context: context)
@@ -82,7 +85,7 @@ struct ScratchLayout: Sendable {
         query = take(chunk * queryWidth * 4)
         key = take(chunk * keyWidth * 4)
         value = take(chunk * keyWidth * 4)
-        mixed = rows(chunk, queryWidth, mixedKinds)
+        mixed = rows(chunk, mixedWidth, mixedKinds)
         projected = take(chunk * embedding * 4)
         routerLogits = take(chunk * model.expertCount * 4)
         chosen = take(pairs * 4)
@@ -115,6 +118,11 @@ struct ScratchLayout: Sendable {
         queue = unsafe take(WorkQueue.byteCount(workers: workers))
         cosine = take(context * (model.rotary.dimensionCount / 2) * 4)
         sine = take(context * (model.rotary.dimensionCount / 2) * 4)
+        stateLayers = unsafe take(model.layerCount * MemoryLayout<StateLayer>.stride)
+        mixerRows = take(chunk * states.rowWidth * 4)
+        mixerBuffers = take(workers * states.bufferLength * 4)
+        mixerKernels = take(states.kernelLength * 4)
+        mixerOnes = take(states.onesLength * 4)
     }
 
     /// Sections start on cache lines of their own, so that threads writing neighbours do not meet.

@@ -9,6 +9,9 @@ enum Stage: UInt32 {
     case projections
     case rotate
     case attention
+    case stateProjections
+    case convolution
+    case deltaNet
     case mergeSpans
     case attentionOutputInput
     case attentionOutput
@@ -24,13 +27,11 @@ enum Stage: UInt32 {
     case headInput
     case head
 
-    /// Whether shares are whole tokens: for one token the leader then runs it alone, without a
-    /// meeting.
+    /// Whether the work for one token is so little that the leader does it alone, without a meeting.
     var dealsTokens: Bool {
         switch self {
-        case .embed, .attentionInput, .rotate, .attentionOutputInput, .expertInput, .choose,
-            .combine,
-            .headInput:
+        case .embed, .attentionInput, .rotate, .convolution, .attentionOutputInput, .expertInput,
+            .choose, .combine, .headInput:
             true
         default: false
         }
@@ -53,6 +54,9 @@ enum Stage: UInt32 {
         case .projections: unsafe state.pointee.projections(worker)
         case .rotate: unsafe state.pointee.rotate(tokens: share(state.pointee.tokens))
         case .attention: unsafe state.pointee.attend(worker, workers)
+        case .stateProjections: unsafe state.pointee.stateProjections(worker)
+        case .convolution: unsafe state.pointee.convolution(worker, workers)
+        case .deltaNet: unsafe state.pointee.deltaNet(worker)
         case .mergeSpans:
             unsafe state.pointee.mergeSpans(
                 tasks: share(state.pointee.tokens * state.pointee.headCount))
@@ -82,6 +86,8 @@ extension EngineState {
         case .projections:
             unsafe layers[layer].query.unitCount + layers[layer].key.unitCount
                 + layers[layer].value.unitCount
+        case .stateProjections: unsafe stateProjectionUnits
+        case .deltaNet: unsafe deltaNetUnits
         case .attentionOutput: unsafe layers[layer].attentionOutput.unitCount
         case .router: unsafe expertLayers[expertLayer].router.unitCount
         case .guess: unsafe guessedLayers * guessMatrix(0).unitCount
@@ -95,15 +101,25 @@ extension EngineState {
     /// What a worker will read first in the stage that follows `stage`, where that is known.
     fileprivate func ahead(of stage: Stage, _ worker: Int) -> UnsafeRawPointer? {
         switch stage {
-        case .projections, .attention: unsafe first(of: layers[layer].attentionOutput, worker)
+        case .projections, .attention, .stateProjections, .deltaNet:
+            unsafe first(of: layers[layer].attentionOutput, worker)
         case .attentionOutput:
             unsafe layers[layer].hasExperts
                 ? first(of: expertLayers[expertLayer].router, worker) : nil
         case .down:
             unsafe layer + 1 < layerCount
-                ? first(of: layers[layer + 1].query, worker) : first(of: output, worker)
-        case .head: unsafe first(of: layers[0].query, worker)
+                ? first(of: firstProjection(layer + 1), worker) : first(of: output, worker)
+        case .head: unsafe first(of: firstProjection(0), worker)
         default: nil
+        }
+    }
+
+    /// The matrix that a layer begins with.
+    private func firstProjection(_ layer: Int) -> Matrix {
+        switch unsafe stateLayers[layer].mixer {
+        case .none: unsafe layers[layer].query
+        case .convolution(let input, _): unsafe input
+        case .deltaNet(let projections, _): unsafe projections.queryKeyValue
         }
     }
 

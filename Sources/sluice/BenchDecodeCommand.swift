@@ -45,7 +45,13 @@ struct BenchDecodeCommand: ParsableCommand {
                 Console.progress("computing the \(furthest) positions before")
                 try measured.engine.prefill(measured.ids(0..<furthest), from: 0)
             }
+            // A state cannot go back, so each position is come to anew.
+            func goTo(_ position: Int) throws {
+                guard measured.engine.keepsState, position > 0 else { return }
+                try measured.engine.prefill(measured.ids(0..<position), from: 0)
+            }
             for position in positions where warmUp > 0 {
+                try goTo(position)
                 let ids = measured.ids(position..<position + warmUp)
                 _ = try measured.measure(tokens: warmUp) { try decode(&$0, ids, position) }
             }
@@ -56,6 +62,7 @@ struct BenchDecodeCommand: ParsableCommand {
                     Console.progress(
                         "round \(round + 1) of \(arguments.repeated.rounds) at \(position)")
                     let ids = measured.ids(position..<position + count)
+                    try goTo(position)
                     rates[index].append(measured.readRate())
                     runs[index].append(
                         try measured.measure(tokens: count) { engine in
@@ -64,7 +71,9 @@ struct BenchDecodeCommand: ParsableCommand {
                 }
             }
             let rows = positions.indices.map { index in
-                let keyValues = measured.keyValueBytes(positions: positions[index] + count / 2)
+                let keyValues =
+                    measured.keyValueBytes(positions: positions[index] + count / 2)
+                    + measured.engine.stateByteCount
                 return WholeTokenRow(
                     at: positions[index], tokens: count,
                     bytesPerToken: measured.work.bytesPerToken + keyValues,

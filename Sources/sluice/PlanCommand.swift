@@ -30,6 +30,8 @@ struct PlanFigures: Encodable {
     var budgetSource: String
     var residentBytes: Int
     var keyValueBytes: Int
+    /// Of models whose sequences have a state; 0 for others.
+    var stateBytes: Int
     var scratchBytes: Int
     var processBytes: Int
     var cacheBytes: Int
@@ -52,6 +54,7 @@ struct PlanFigures: Encodable {
         budgetSource = plan.budgetSource
         residentBytes = plan.residentBytes
         keyValueBytes = plan.keyValueBytes
+        stateBytes = plan.stateBytes
         scratchBytes = plan.scratchBytes
         processBytes = plan.processBytes
         cacheBytes = plan.cacheBytes
@@ -70,7 +73,7 @@ struct PlanFigures: Encodable {
 
     var table: String {
         let size = { (bytes: Int) in ByteSize(bytes: bytes).description }
-        return TextTable.twoColumns([
+        var rows = [
             ("resident weights", size(residentBytes)),
             ("key-value cache", "\(size(keyValueBytes)) for \(context) positions"),
             ("scratch", "\(size(scratchBytes)) for \(threads) threads and \(chunk) tokens at once"),
@@ -89,6 +92,10 @@ struct PlanFigures: Encodable {
                 "active set",
                 "\(size(activeSetBytes)) of experts per token, \(size(allExpertsBytes)) in all"
             ),
-        ])
+        ]
+        if stateBytes > 0 {
+            rows.insert(("states", "\(size(stateBytes)) for any number of positions"), at: 2)
+        }
+        return TextTable.twoColumns(rows)
     }
 }

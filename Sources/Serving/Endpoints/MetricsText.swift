@@ -145,6 +145,7 @@ struct MetricsText {
             [
                 (["part": "weights"], Double(plan.residentBytes)),
                 (["part": "key_values"], Double(plan.keyValueBytes)),
+                (["part": "states"], Double(plan.stateBytes)),
                 (["part": "scratch"], Double(plan.scratchBytes)),
                 (["part": "prediction"], Double(plan.predictionBytes)),
                 (["part": "process"], Double(plan.processBytes)),

@@ -193,8 +193,9 @@ extension Endpoints {
         let plan = snapshot.plan
         return [
             "budget": .integer(plan.budgetBytes), "weights": .integer(plan.residentBytes),
-            "key_values": .integer(plan.keyValueBytes), "scratch": .integer(plan.scratchBytes),
-            "prediction": .integer(plan.predictionBytes), "process": .integer(plan.processBytes),
+            "key_values": .integer(plan.keyValueBytes), "states": .integer(plan.stateBytes),
+            "scratch": .integer(plan.scratchBytes), "prediction": .integer(plan.predictionBytes),
+            "process": .integer(plan.processBytes),
             "expert_cache": .integer(snapshot.cacheBytes),
             "least_budget": .integer(plan.resizeFloorBytes),
         ]
