@@ -159,6 +159,21 @@ struct HuggingFaceConfiguration {
         throw object.error(name, "\(found): \(meaning) is not supported")
     }
 
+    /// Throws unless the number `name` is absent or `value`.
+    func require(_ name: String, _ value: Double) throws(ModelFileError) {
+        guard let found = try object.number(name), found != value else { return }
+        throw object.error(name, "\(found) is not supported, only \(value) is")
+    }
+
+    /// The elements of `name`, one for each layer; nil where there are none.
+    func perLayer(_ name: String) throws(ModelFileError) -> [JSONValue]? {
+        guard let found = try object.array(name) else { return nil }
+        guard found.count == layerCount else {
+            throw object.error(name, "expected \(layerCount) elements, found \(found.count)")
+        }
+        return found
+    }
+
     /// Throws where weights are stored in a way that is not known.
     func refuseQuantization() throws(ModelFileError) {
         guard let quantization = object["quantization_config"] else { return }

@@ -58,7 +58,9 @@ extension HuggingFaceFamily {
 enum HuggingFaceFamilies {
     static let all: [any HuggingFaceFamily] = [
         Qwen3MoeFamily(), OlmoeFamily(), MixtralFamily(), Qwen2MoeFamily(), DeepSeekFamily.v2,
-        DeepSeekFamily.v3, LlamaFamily(), Qwen2Family(), Qwen3Family(),
+        DeepSeekFamily.v3, GraniteMoeFamily(), PhiMoeFamily(), GptOssFamily(), Lfm2MoeFamily(),
+        Ernie45MoeFamily(), Glm4MoeFamily(), Qwen3NextFamily(), SmallThinkerFamily(), LlamaFamily(),
+        Qwen2Family(), Qwen3Family(),
     ]
 
     static func named(_ name: String) -> (any HuggingFaceFamily)? {

@@ -15,7 +15,8 @@ struct HuggingFaceTensors {
     private var left: [String: (tensor: SafetensorsTensor, fileIndex: Int)]
     private let directory: HuggingFaceDirectory
     private let paths: [String]
-    private let expertCount: Int
+    /// Experts of a layer that has any.
+    let expertCount: Int
     /// What comes before the names, there and in GGUF.
     private var prefixes = (theirs: "", gguf: "")
 
@@ -159,6 +160,23 @@ struct HuggingFaceTensors {
             add("\(first).\(expert).weight", matrix, format, fileIndex, at: start)
             add("\(second).\(expert).weight", matrix, format, fileIndex, at: start + bytes)
         }
+    }
+
+    /// Places the halves of a matrix of (rows, columns).
+    mutating func rowHalves(
+        _ theirs: String, _ first: String, _ second: String
+    ) throws(ModelFileError) {
+        let taken = try take(theirs)
+        let format = try format(of: taken)
+        let shape = taken.tensor.shape
+        guard shape.count == 2, shape[0] % 2 == 0 else {
+            throw error(
+                taken, "shape \(shape) where [2 x width, \(configuration.hiddenSize)] is expected")
+        }
+        let half = [shape[1], shape[0] / 2]
+        let start = taken.tensor.fileOffset
+        add(first, half, format, taken.fileIndex, at: start)
+        add(second, half, format, taken.fileIndex, at: start + UInt64(taken.tensor.byteCount / 2))
     }
 
     /// Places gate, up and down of a layer without experts, or of an expert that every token uses.

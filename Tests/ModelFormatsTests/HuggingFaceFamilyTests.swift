@@ -62,6 +62,11 @@ import Testing
                 continue
             }
             guard ours.keys.contains(key) else {
+                // Says nothing where the context was not stretched.
+                let isUnstretched =
+                    key.hasSuffix("rope.scaling.original_context_length")
+                    && theirs.keys.allSatisfy { !$0.hasSuffix("rope.scaling.attn_factor") }
+                if isUnstretched { continue }
                 Issue.record("\(key) is missing, it is \(String(describing: theirs[key]))")
                 continue
             }
@@ -86,7 +91,9 @@ import Testing
                 Issue.record("\(tensor.name) is missing")
                 continue
             }
-            #expect(found.shape == tensor.shape, "\(tensor.name)")
+            // A vector may be written as a matrix of one row.
+            let shape = tensor.shape.last == 1 ? tensor.shape.dropLast() : tensor.shape
+            #expect(found.shape == Array(shape), "\(tensor.name)")
             if found.format == tensor.format, found.bytes == bytes { continue }
             guard let expected = Numbers(bytes, tensor.format),
                 let numbers = Numbers(found.bytes, found.format)
