@@ -51,7 +51,9 @@ struct HuggingFaceConfiguration {
         hiddenSize = try Self.count(object, "hidden_size", 1...1_048_576)
         contextLength = try Self.count(object, "max_position_embeddings", 1...Self.widthLimit)
         vocabularyCount = try Self.count(object, "vocab_size", 1...1 << 24)
-        tiesEmbeddings = try object.bool("tie_word_embeddings") ?? family.tiesEmbeddings
+        let older = try object.bool("tie_embedding")
+        tiesEmbeddings =
+            try object.bool("tie_word_embeddings") ?? older ?? family.tiesEmbeddings
         furtherPredictors = try min(object.integer("num_nextn_predict_layers") ?? 0, 4096)
     }
 

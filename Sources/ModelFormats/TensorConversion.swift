@@ -62,7 +62,8 @@ protocol ConversionOutput {
 extension TensorConversion {
     /// Writes the outputs. `files` are the model's, by index.
     func run(
-        from files: [any ByteSource], into output: inout some ConversionOutput
+        from files: [any ByteSource], into output: inout some ConversionOutput,
+        blockBytes: Int = blockBytes
     ) throws(ModelFileError) {
         switch kind {
         case .values(let values):
@@ -70,13 +71,13 @@ extension TensorConversion {
             for value in values { bytes.appendLittleEndian(value.bitPattern) }
             try output.write(bytes, at: outputs[0].offset)
         case .numbers(let format, let change):
-            try writeNumbers(format, change, from: files, into: &output)
+            try writeNumbers(format, change, from: files, into: &output, blockBytes)
         case .rows(let rowBytes, let sourceRow):
-            try writeRows(rowBytes, sourceRow, from: files, into: &output)
+            try writeRows(rowBytes, sourceRow, from: files, into: &output, blockBytes)
         case .transposed(let rows, let columns, let elementBytes):
-            try writeTransposed(rows, columns, elementBytes, from: files, into: &output)
+            try writeTransposed(rows, columns, elementBytes, from: files, into: &output, blockBytes)
         case .microscaling(let rows, let blocksPerRow):
-            try writeMicroscaling(rows, blocksPerRow, from: files, into: &output)
+            try writeMicroscaling(rows, blocksPerRow, from: files, into: &output, blockBytes)
         }
     }
 
@@ -94,11 +95,11 @@ extension TensorConversion {
 
     private func writeNumbers(
         _ format: BlockFormat, _ change: ElementChange, from files: [any ByteSource],
-        into output: inout some ConversionOutput
+        into output: inout some ConversionOutput, _ blockBytes: Int
     ) throws(ModelFileError) {
         let width = format.bytesPerBlock
         let count = sources[0].byteCount / width
-        let step = Self.blockBytes / 4
+        let step = max(1, blockBytes / 4)
         for first in stride(from: 0, to: count, by: step) {
             let end = min(count, first + step)
             let stored = try read(0, first * width..<end * width, files)
@@ -124,7 +125,7 @@ extension TensorConversion {
 
     private func writeRows(
         _ rowBytes: Int, _ sourceRow: (Int) -> Int, from files: [any ByteSource],
-        into output: inout some ConversionOutput
+        into output: inout some ConversionOutput, _ blockBytes: Int
     ) throws(ModelFileError) {
         let count = outputs[0].byteCount / rowBytes
         var first = 0
@@ -136,7 +137,7 @@ extension TensorConversion {
             while end < count {
                 let row = sourceRow(end)
                 let (low, high) = (min(lowest, row), max(highest, row))
-                guard (high - low + 1) * rowBytes <= Self.blockBytes else { break }
+                guard (high - low + 1) * rowBytes <= blockBytes else { break }
                 (lowest, highest) = (low, high)
                 end += 1
             }
@@ -153,12 +154,12 @@ extension TensorConversion {
 
     private func writeTransposed(
         _ rows: Int, _ columns: Int, _ elementBytes: Int, from files: [any ByteSource],
-        into output: inout some ConversionOutput
+        into output: inout some ConversionOutput, _ blockBytes: Int
     ) throws(ModelFileError) {
         let matrixBytes = rows * columns * elementBytes
         let parts = outputs.count
         // Columns at a time, so that each output's are whole rows of it.
-        let step = max(1, Self.blockBytes / (rows * elementBytes * parts)) * parts
+        let step = max(1, blockBytes / (rows * elementBytes * parts)) * parts
         for matrix in 0..<sources[0].byteCount / matrixBytes {
             for first in stride(from: 0, to: columns, by: step) {
                 let width = min(step, columns - first)
@@ -211,11 +212,11 @@ extension TensorConversion {
 
     private func writeMicroscaling(
         _ rows: Int, _ blocksPerRow: Int, from files: [any ByteSource],
-        into output: inout some ConversionOutput
+        into output: inout some ConversionOutput, _ blockBytes: Int
     ) throws(ModelFileError) {
         let parts = outputs.count
         let rowBytes = blocksPerRow * BlockFormat.mxfp4.bytesPerBlock
-        let step = max(1, Self.blockBytes / (rowBytes * parts)) * parts
+        let step = max(1, blockBytes / (rowBytes * parts)) * parts
         for first in stride(from: 0, to: rows, by: step) {
             let count = min(step, rows - first)
             let blocks = try read(

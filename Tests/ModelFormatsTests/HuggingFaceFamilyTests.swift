@@ -112,6 +112,48 @@ import Testing
         }
         #expect(ours.left.isEmpty, "\(ours.left.keys.sorted())")
     }
+
+    /// Configurations and headers with bytes changed: a line, or a model whose tensors lie in its files.
+    @Test(
+        .enabled(if: !all.isEmpty, "no models in Tests/Fixtures/families or $SLUICE_FAMILIES"),
+        arguments: all)
+    func damageIsReadOrRefused(twins: Twins) throws {
+        var sound: [String: [UInt8]] = [:]
+        for name in ["config.json", "model.safetensors"] {
+            sound[name] = [UInt8](try Data(contentsOf: URL(filePath: "\(twins.directory)/\(name)")))
+        }
+        var random = SplitMix64(seed: 21)
+        let alphabet = Array("0123456789[]{},:\"-e.tfn".utf8)
+        let header = sound["model.safetensors"]![..<8].reversed().reduce(0) { $0 << 8 | Int($1) }
+        var refused = 0
+        for round in 0..<60 {
+            var files = sound
+            let name = round % 3 == 0 ? "model.safetensors" : "config.json"
+            var bytes = files[name]!
+            let range = name == "config.json" ? 0..<bytes.count : 8..<8 + header
+            for _ in 0...Int.random(in: 0..<3, using: &random) {
+                let at = Int.random(in: range, using: &random)
+                // Digits for digits more often than not: other counts rather than other documents.
+                let isDigit = 0x30...0x39 ~= bytes[at]
+                bytes[at] = (isDigit ? alphabet[..<10] : alphabet[...]).randomElement(
+                    using: &random)!
+            }
+            files[name] = bytes
+            do {
+                let model = try HuggingFaceModel(files: files, name: "dir")
+                for tensor in model.tensors {
+                    let end = tensor.fileOffset + UInt64(tensor.byteCount)
+                    #expect(end <= model.fileSizes[tensor.fileIndex])
+                    #expect(try model.bytes(of: tensor).count == tensor.byteCount)
+                }
+            } catch {
+                refused += 1
+                #expect("\(error)".hasPrefix("dir"))
+                #expect(!"\(error)".unicodeScalars.contains { $0.value < 32 })
+            }
+        }
+        #expect(refused > 15)
+    }
 }
 
 /// Plain numbers, whatever their width.

@@ -30,9 +30,12 @@ struct Ernie45MoeFamily: HuggingFaceFamily {
         if shared > 0 {
             // They lie as one that is as wide as all of them. The converter derives the width from the
             // dense layers', which gives the same for the models there are.
-            keys.add(
-                "expert_shared_feed_forward_length",
-                count: shared * (try configuration.count("moe_intermediate_size")))
+            let width = shared * (try configuration.count("moe_intermediate_size"))
+            guard width <= HuggingFaceConfiguration.widthLimit else {
+                throw configuration.error(
+                    "moe_num_shared_experts", "\(width) elements of width are too many")
+            }
+            keys.add("expert_shared_feed_forward_length", count: width)
         }
         keys.addRouting(.softmax, normalises: true)
     }

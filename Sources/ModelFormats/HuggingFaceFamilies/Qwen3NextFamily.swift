@@ -85,6 +85,11 @@ struct Qwen3NextFamily: HuggingFaceFamily {
                 throw configuration.error(
                     "linear_num_value_heads", "\(values) is not a multiple of \(keys) key heads")
             }
+            guard values * valueSize <= HuggingFaceConfiguration.widthLimit else {
+                throw configuration.error(
+                    "linear_value_head_dim", "\(values) heads of \(valueSize) elements are too many"
+                )
+            }
         }
     }
 
