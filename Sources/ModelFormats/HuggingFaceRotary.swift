@@ -68,6 +68,14 @@ extension HuggingFaceKeys {
         return configuration.has(name) ? try configuration.count(name) : nil
     }
 
+    /// Throws where there are no pairs that factors could be for.
+    private func checkPairs(_ scaling: Scaling) throws(ModelFileError) {
+        let count = scaling.dimensionCount
+        guard count >= 2, count % 2 == 0 else {
+            throw configuration.error("head_dim", "\(count) elements are no pairs to rotate")
+        }
+    }
+
     /// How many times as long the context became.
     private func factor(_ scaling: Scaling) throws(ModelFileError) -> Double {
         var factor = try scaling.rope.number("factor")
@@ -131,6 +139,7 @@ extension HuggingFaceKeys {
     private mutating func addLlama3(_ scaling: Scaling) throws(ModelFileError) {
         let rope = scaling.rope
         let factor = try factor(scaling)
+        try checkPairs(scaling)
         guard let low = try rope.number("low_freq_factor"),
             let high = try rope.number("high_freq_factor"), low > 0, high > low, high < 1e6
         else {
@@ -155,6 +164,7 @@ extension HuggingFaceKeys {
 
     private mutating func addLongRoPE(_ scaling: Scaling) throws(ModelFileError) {
         let rope = scaling.rope
+        try checkPairs(scaling)
         guard let trained = scaling.trained, trained > 1 else {
             throw rope.error("original_max_position_embeddings", "missing, or not above 1")
         }

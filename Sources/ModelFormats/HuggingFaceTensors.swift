@@ -83,9 +83,10 @@ struct HuggingFaceTensors {
 
     /// Gives the tensor `theirs` the name `gguf`.
     mutating func place(_ theirs: String, _ gguf: String) throws(ModelFileError) {
-        let (tensor, fileIndex) = try take(theirs)
+        let taken = try take(theirs)
+        let tensor = taken.tensor
         add(
-            gguf, tensor.shape.reversed(), try format(tensor, fileIndex), fileIndex,
+            gguf, tensor.shape.reversed(), try format(of: taken), taken.fileIndex,
             at: tensor.fileOffset)
     }
 
@@ -102,108 +103,35 @@ struct HuggingFaceTensors {
 
     /// Places a tensor of which at most one dimension is not 1, as a vector.
     mutating func vector(_ theirs: String, _ gguf: String) throws(ModelFileError) {
-        let (tensor, fileIndex) = try take(theirs)
-        guard tensor.shape.count(where: { $0 != 1 }) <= 1 else {
-            throw error(tensor, fileIndex, "shape \(tensor.shape) is not that of a vector")
-        }
-        let format = try format(tensor, fileIndex)
-        add(
-            gguf, [tensor.byteCount / format.bytesPerBlock], format, fileIndex,
-            at: tensor.fileOffset)
-    }
-
-    // Experts
-
-    /// Places a layer's experts: each matrix a tensor of its own, or the two that go into the
-    /// activation stacked as (experts, 2 x width, hidden size) and the other as (experts, hidden size,
-    /// width).
-    ///
-    /// - Parameters:
-    ///   - module: What is before the expert's number, as in `mlp.experts`.
-    ///   - names: Of gate, up and down.
-    ///   - stacked: The names of the stacked ones.
-    mutating func experts(
-        _ module: String, _ names: (gate: String, up: String, down: String),
-        stacked: [(gateUp: String, down: String)]
-    ) throws(ModelFileError) {
-        if let stacked = stacked.first(where: { has($0.gateUp) }) {
-            try halves(stacked.gateUp, "ffn_gate", "ffn_up")
-            try place(stacked.down, "ffn_down_exps.weight")
-            return
-        }
-        for expert in 0..<expertCount {
-            for (name, role) in [
-                (names.gate, "ffn_gate"), (names.up, "ffn_up"), (names.down, "ffn_down"),
-            ] {
-                try weight("\(module).\(expert).\(name)", "\(role).\(expert)")
-            }
-        }
-    }
-
-    /// Places the halves of each expert's matrix of (experts, rows, columns) as matrices of their own.
-    private mutating func halves(
-        _ theirs: String, _ first: String, _ second: String
-    ) throws(ModelFileError) {
-        let (tensor, fileIndex) = try take(theirs)
-        let format = try format(tensor, fileIndex)
-        let shape = tensor.shape
-        guard shape.count == 3, shape[0] == expertCount, shape[1] % 2 == 0 else {
-            throw error(
-                tensor, fileIndex,
-                "shape \(shape) where [\(expertCount), 2 x width, \(configuration.hiddenSize)] is expected"
-            )
-        }
-        let matrix = [shape[2], shape[1] / 2]
-        let bytes = UInt64(matrix[0] * matrix[1] * format.bytesPerBlock)
-        for expert in 0..<expertCount {
-            let start = tensor.fileOffset + UInt64(expert) * 2 * bytes
-            add("\(first).\(expert).weight", matrix, format, fileIndex, at: start)
-            add("\(second).\(expert).weight", matrix, format, fileIndex, at: start + bytes)
-        }
-    }
-
-    /// Places the halves of a matrix of (rows, columns).
-    mutating func rowHalves(
-        _ theirs: String, _ first: String, _ second: String
-    ) throws(ModelFileError) {
         let taken = try take(theirs)
-        let format = try format(of: taken)
-        let shape = taken.tensor.shape
-        guard shape.count == 2, shape[0] % 2 == 0 else {
-            throw error(
-                taken, "shape \(shape) where [2 x width, \(configuration.hiddenSize)] is expected")
+        let tensor = taken.tensor
+        guard tensor.shape.count(where: { $0 != 1 }) <= 1 else {
+            throw error(taken, "shape \(tensor.shape) is not that of a vector")
         }
-        let half = [shape[1], shape[0] / 2]
-        let start = taken.tensor.fileOffset
-        add(first, half, format, taken.fileIndex, at: start)
-        add(second, half, format, taken.fileIndex, at: start + UInt64(taken.tensor.byteCount / 2))
-    }
-
-    /// Places gate, up and down of a layer without experts, or of an expert that every token uses.
-    mutating func feedForward(
-        _ module: String, suffix: String = "",
-        names: (gate: String, up: String, down: String) = ("gate_proj", "up_proj", "down_proj")
-    ) throws(ModelFileError) {
-        try weight("\(module).\(names.gate)", "ffn_gate\(suffix)")
-        try weight("\(module).\(names.up)", "ffn_up\(suffix)")
-        try weight("\(module).\(names.down)", "ffn_down\(suffix)")
+        let format = try format(of: taken)
+        add(
+            gguf, [tensor.byteCount / format.bytesPerBlock], format, taken.fileIndex,
+            at: tensor.fileOffset)
     }
 
     // Written anew
 
-    /// Has every element of a vector or matrix as F32, changed. The shape loses its ones.
+    /// Has every element of a vector or matrix as F32, changed. Kernels of convolutions, (channels, 1,
+    /// taps), become matrices.
     mutating func numbers(
         _ theirs: String, _ gguf: String, _ change: TensorConversion.ElementChange
     ) throws(ModelFileError) {
-        let (tensor, fileIndex) = try take(theirs)
-        let format = try format(tensor, fileIndex)
-        let shape = tensor.shape.filter { $0 != 1 }
-        let kept = shape.isEmpty ? [1] : Array(shape.reversed())
+        let taken = try take(theirs)
+        let tensor = taken.tensor
+        let format = try format(of: taken)
+        var shape = tensor.shape
+        if shape.count == 3, shape[1] == 1 { shape.remove(at: 1) }
+        let kept = Array(shape.reversed())
         if case .none = change, format == .f32 {
-            add(gguf, kept, format, fileIndex, at: tensor.fileOffset)
+            add(gguf, kept, format, taken.fileIndex, at: tensor.fileOffset)
             return
         }
-        convert(.numbers(format, change), [(tensor, fileIndex)], to: [(gguf, kept)], .f32)
+        convert(.numbers(format, change), [taken], to: [(gguf, kept)], .f32)
     }
 
     /// Has rows of a matrix in another order: as row r of the result comes `sourceRow(r)`.
@@ -230,11 +158,6 @@ struct HuggingFaceTensors {
         let taken = try take(theirs)
         try require(taken, shape)
         return taken
-    }
-
-    /// How the elements of a tensor are stored, which must be plain numbers.
-    func format(of taken: Taken) throws(ModelFileError) -> BlockFormat {
-        try format(taken.tensor, taken.fileIndex)
     }
 
     /// Adds tensors that are made of others.
@@ -269,7 +192,9 @@ struct HuggingFaceTensors {
 
     /// An error about a tensor that was taken.
     func error(_ taken: Taken, _ message: String) -> ModelFileError {
-        error(taken.tensor, taken.fileIndex, message)
+        ModelFileError(
+            path: paths[taken.fileIndex], field: "tensor '\(taken.tensor.name)'",
+            offset: taken.tensor.fileOffset, message: message)
     }
 
     private func require(_ taken: Taken, _ shape: [Int]) throws(ModelFileError) {
@@ -278,28 +203,29 @@ struct HuggingFaceTensors {
         }
     }
 
-    private mutating func take(_ theirs: String) throws(ModelFileError) -> Taken {
+    /// Takes a tensor, whatever is to become of it.
+    mutating func take(_ theirs: String) throws(ModelFileError) -> Taken {
         guard let taken = left.removeValue(forKey: prefixes.theirs + theirs) else {
             throw missing(theirs)
         }
         return taken
     }
 
-    private func format(
-        _ tensor: SafetensorsTensor, _ fileIndex: Int
-    ) throws(ModelFileError) -> BlockFormat {
+    /// How the elements of a tensor are stored, which must be plain numbers.
+    func format(of taken: Taken) throws(ModelFileError) -> BlockFormat {
+        let tensor = taken.tensor
         guard let format = tensor.format else {
             throw error(
-                tensor, fileIndex,
-                "\(tensor.elementType) is not supported; use weights in F32, F16 or BF16")
+                taken, "\(tensor.elementType) is not supported; use weights in F32, F16 or BF16")
         }
         guard 1...Int(GGUFLimits.dimensions) ~= tensor.shape.count, !tensor.shape.contains(0) else {
-            throw error(tensor, fileIndex, "shape \(tensor.shape) is not that of a weight")
+            throw error(taken, "shape \(tensor.shape) is not that of a weight")
         }
         return format
     }
 
-    private mutating func add(
+    /// Adds a tensor under GGUF's name; the fastest-moving dimension comes first.
+    mutating func add(
         _ name: String, _ shape: [Int], _ format: BlockFormat, _ fileIndex: Int, at offset: UInt64
     ) {
         let elements = shape.reduce(1, *)
@@ -334,13 +260,5 @@ struct HuggingFaceTensors {
             (unknown.hasSuffix(".bias") ? "biases are not supported" : "it has no place")
                 + " in a \(configuration.className) as Sluice knows it; ignoring it would give "
                 + "wrong answers")
-    }
-
-    private func error(
-        _ tensor: SafetensorsTensor, _ fileIndex: Int, _ message: String
-    ) -> ModelFileError {
-        ModelFileError(
-            path: paths[fileIndex], field: "tensor '\(tensor.name)'", offset: tensor.fileOffset,
-            message: message)
     }
 }

@@ -139,7 +139,7 @@ struct DeepSeekFamily: HuggingFaceFamily {
         try tensors.weight("self_attn.o_proj", "attn_output")
         try tensors.weight("post_attention_layernorm", "ffn_norm")
         guard tensors.has("mlp.gate.weight") else { return try tensors.feedForward("mlp") }
-        try tensors.qwenFeedForward()
+        try tensors.expertsOrDense()
         if generation == .three {
             try tensors.vector("mlp.gate.e_score_correction_bias", "exp_probs_b.bias")
         }

@@ -47,7 +47,7 @@ struct Ernie45MoeFamily: HuggingFaceFamily {
         }
         try tensors.weight("post_attention_layernorm", "ffn_norm")
         guard tensors.has("mlp.gate.weight") else { return try tensors.feedForward("mlp") }
-        try tensors.qwenFeedForward()
+        try tensors.expertsOrDense()
         // As checkpoints have it, and as the model has it since transformers 5.
         let bias = "moe_statics.e_score_correction_bias"
         let isNew = tensors.has("mlp.gate.\(bias)")

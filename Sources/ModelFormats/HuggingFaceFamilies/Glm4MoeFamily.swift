@@ -58,7 +58,7 @@ struct Glm4MoeFamily: HuggingFaceFamily {
         }
         try tensors.weight("post_attention_layernorm", "post_attention_norm")
         guard tensors.has("mlp.gate.weight") else { return try tensors.feedForward("mlp") }
-        try tensors.qwenFeedForward()
+        try tensors.expertsOrDense()
         try tensors.vector("mlp.gate.e_score_correction_bias", "exp_probs_b.bias")
         if tensors.has("mlp.shared_experts.gate_proj.weight") {
             try tensors.feedForward("mlp.shared_experts", suffix: "_shexp")

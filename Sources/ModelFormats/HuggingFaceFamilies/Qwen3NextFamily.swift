@@ -107,7 +107,7 @@ struct Qwen3NextFamily: HuggingFaceFamily {
             try norm("self_attn.k_norm", "attn_k_norm", from: &tensors)
         }
         try norm("post_attention_layernorm", "post_attention_norm", from: &tensors)
-        try tensors.qwenFeedForward(sharesOne: true)
+        try tensors.expertsOrDense(sharesOne: true)
     }
 
     func takeOutputNorm(from tensors: inout HuggingFaceTensors) throws(ModelFileError) {

@@ -50,7 +50,7 @@ struct Qwen2MoeFamily: HuggingFaceFamily {
 
     func takeLayer(from tensors: inout HuggingFaceTensors) throws(ModelFileError) {
         try tensors.qwenAttention()
-        try tensors.qwenFeedForward(sharesOne: true)
+        try tensors.expertsOrDense(sharesOne: true)
     }
 }
 
@@ -74,7 +74,7 @@ struct Qwen3MoeFamily: HuggingFaceFamily {
 
     func takeLayer(from tensors: inout HuggingFaceTensors) throws(ModelFileError) {
         try tensors.qwenAttention(normalises: true)
-        try tensors.qwenFeedForward()
+        try tensors.expertsOrDense()
     }
 }
 
@@ -103,7 +103,7 @@ struct OlmoeFamily: HuggingFaceFamily {
 
     func takeLayer(from tensors: inout HuggingFaceTensors) throws(ModelFileError) {
         try tensors.qwenAttention(normalises: true)
-        try tensors.qwenFeedForward()
+        try tensors.expertsOrDense()
     }
 }
 
@@ -126,20 +126,5 @@ extension HuggingFaceTensors {
             try weight("self_attn.k_norm", "attn_k_norm")
         }
         try weight("post_attention_layernorm", "ffn_norm")
-    }
-
-    /// Router and experts where the layer has a router (`mlp_only_layers` and `decoder_sparse_step`
-    /// say which), otherwise gate, up and down.
-    ///
-    /// - Parameter sharesOne: Whether there is an expert that every token uses, behind a gate.
-    mutating func qwenFeedForward(sharesOne: Bool = false) throws(ModelFileError) {
-        guard has("mlp.gate.weight") else { return try feedForward("mlp") }
-        try weight("mlp.gate", "ffn_gate_inp")
-        try experts(
-            "mlp.experts", ("gate_proj", "up_proj", "down_proj"),
-            stacked: [("mlp.experts.gate_up_proj", "mlp.experts.down_proj")])
-        guard sharesOne else { return }
-        try feedForward("mlp.shared_expert", suffix: "_shexp")
-        try vector("mlp.shared_expert_gate.weight", "ffn_gate_inp_shexp.weight")
     }
 }
