@@ -124,18 +124,20 @@ def search(family, config, model, seed, format, tokens, steps):
     sys.exit(f"{family.name}: no seed in {ATTEMPTS} leaves every decision clear")
 
 
-def save_checkpoint(folder, family, model, format, ids, expected):
+def save_checkpoint(folder, family, config, model, format, ids, expected):
     """The directory as transformers saves it, loaded again to see that it says the same."""
     import torch
     import transformers
 
     shutil.rmtree(folder, ignore_errors=True)
+    model.config = config
     model.to(getattr(torch, element_of(format))).save_pretrained(folder)
     huggingface.save_tokenizer(folder, STAGES[family.pre_tokenizer])
     for file in folder.iterdir():
         file.chmod(0o644)
     loaded = getattr(transformers, family.transformers_name + "ForCausalLM").from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager").eval()
+        folder, config=family.reference_config(type(config).from_pretrained(folder)), dtype=torch.float32,
+        attn_implementation="eager", experts_implementation="eager").eval()
     again = logits(loaded, ids)
     if not np.array_equal(expected, again):
         sys.exit(f"{family.name}: the checkpoint read back differs by {np.abs(expected - again).max()}")
@@ -186,7 +188,7 @@ def make(family, out, arguments):
         if arguments.check_llama_cpp:
             entry["llama_cpp"][path.name] = compare_with_llama_cpp(family, path, ids, expected)
     if family.saves_checkpoint:
-        save_checkpoint(folder / "hf", family, model, format, ids, expected)
+        save_checkpoint(folder / "hf", family, config, model, format, ids, expected)
         entry["hf"] = f"{family.name}/hf"
     return entry
 
@@ -213,6 +215,9 @@ def main():
     for name in names:
         if name not in known:
             parser.error(f"no family is called {name}; known: {', '.join(known)}")
+    import torch
+
+    torch.set_num_threads(1)  # The models are too small for more to help.
     arguments.out.mkdir(parents=True, exist_ok=True)
     index = arguments.out / "index.json"
     entries = {entry["name"]: entry for entry in json.loads(index.read_text())} if index.exists() else {}

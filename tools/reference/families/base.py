@@ -1,5 +1,6 @@
 """What every family of tiny models has in common: random weights, llama.cpp's names and keys, clear decisions."""
 
+import copy
 import functools
 
 import gguf
@@ -40,13 +41,24 @@ class Family:
 
     # What to make
 
+    #: Members of the configuration: those of every model of the family, those of the ordinary one, and those of the
+    #: small one in Tests/Fixtures. What comes later in this list counts: fixed, one of the others, `members`.
+    fixed = {}
+    default_members = {}
+    fixture_members = {}
+
+    def random_members(self, rng):
+        """Members drawn at random, which replace ordinary ones."""
+        return {}
+
     def config(self, rng, random_dimensions):
         """A transformers configuration; with `random_dimensions` its sizes are drawn from `rng`."""
-        raise NotImplementedError
+        drawn = self.random_members(rng) if random_dimensions else {}
+        return self.make_config(**{**self.fixed, **self.default_members, **drawn})
 
     def fixture_config(self, rng):
         """The configuration of the small model in Tests/Fixtures."""
-        return self.config(rng, False)
+        return self.make_config(**{**self.fixed, **self.fixture_members})
 
     def make_config(self, **members):
         """A configuration of the family's class, with what all tiny models share."""
@@ -56,12 +68,15 @@ class Family:
                       pad_token_id=None)
         if "rope_parameters" not in members:
             shared["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0}
-        return getattr(transformers, self.transformers_name + "Config")(
-            **{**shared, **members, **self.members})
+        return getattr(transformers, self.transformers_name + "Config")(**{**shared, **members, **self.members})
+
+    def reference_config(self, config):
+        """The configuration, a copy, that the model computing the reference gets."""
+        return moe_gguf.prepared(copy.deepcopy(config))
 
     def model(self, config):
         """A float32 model of the configuration, weights not set yet."""
-        return moe_gguf.build_model(moe_gguf.prepared(config))
+        return moe_gguf.build_model(self.reference_config(config))
 
     def random_state(self, model, rng):
         """Random weights: matrices keep the size of what passes through, routers are sharpened."""
@@ -169,6 +184,16 @@ def draw(rng, *values):
     return values[int(rng.integers(len(values)))]
 
 
+def draw_heads(rng, apart=False):
+    """Heads, and the width that they make up; `apart` draws head size and width each for itself."""
+    size, kv_heads = draw(rng, 12, 18, 20, 24, 40), draw(rng, 1, 1, 2, 3)
+    heads = kv_heads * draw(rng, 1, 2, 3)
+    found = dict(num_attention_heads=heads, num_key_value_heads=kv_heads)
+    if apart:
+        return found | dict(head_dim=size, hidden_size=draw(rng, 36, 40, 88, 104))
+    return found | dict(hidden_size=heads * size)
+
+
 def draw_rotary(rng, *types, theta=10000.0):
     """`rope_parameters` of one of the types. The context trained on is so short that prompts pass it."""
     kind = draw(rng, *types)
@@ -236,9 +261,12 @@ def interleave_heads(tensors, config):
 # ---------------------------------------------------------------------------------------------------- keys
 
 
-def common_hyperparameters(writer, config, key_value_heads=None):
-    """What llama.cpp's converter writes for every text model, from the members that the configuration has."""
-    writer.add_block_count(config.num_hidden_layers)
+def common_hyperparameters(writer, config, key_value_heads=None, predicting=0):
+    """What llama.cpp's converter writes for every text model, from the members that the configuration has.
+
+    `predicting` blocks for tokens further ahead follow the model's own.
+    """
+    writer.add_block_count(config.num_hidden_layers + predicting)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     if (width := member(config, "intermediate_size")) is not None:
