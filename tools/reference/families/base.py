@@ -79,8 +79,14 @@ class Family:
         return moe_gguf.build_model(self.reference_config(config))
 
     def random_state(self, model, rng):
-        """Random weights: matrices keep the size of what passes through, routers are sharpened."""
-        return {name: self.random_weight(name, tuple(tensor.shape), rng) for name, tensor in trained(model).items()}
+        """Random weights: matrices keep the size of what passes through, routers are sharpened.
+
+        An embedding that is the output as well is small, else every token would be its own likeliest successor.
+        """
+        state = {name: self.random_weight(name, tuple(tensor.shape), rng) for name, tensor in trained(model).items()}
+        if model.config.tie_word_embeddings:
+            state["model.embed_tokens.weight"] /= 4
+        return state
 
     def random_weight(self, name, shape, rng):
         values = rng.standard_normal(shape).astype(np.float32)
@@ -117,6 +123,16 @@ class Family:
         if self.is_router(name) or not fits(array, kind):
             return array
         return trip(array, kind)
+
+    # llama.cpp
+
+    def imitate_llama_cpp(self, model):
+        """Changes a model to compute what llama.cpp does where that differs; else it is never called."""
+        raise NotImplementedError
+
+    def padded_for_llama_cpp(self, config, state):
+        """The same model as (configuration, weights) that llama.cpp loads."""
+        return config, state
 
     # Clear decisions
 
@@ -262,32 +278,34 @@ def interleave_heads(tensors, config):
 
 
 def common_hyperparameters(writer, config, key_value_heads=None, predicting=0):
-    """What llama.cpp's converter writes for every text model, from the members that the configuration has.
+    """What llama.cpp's converter writes for every text model, from the members that config.json has.
 
     `predicting` blocks for tokens further ahead follow the model's own.
     """
+    members = config.to_dict()
+
+    def add(method, *names):
+        value = next((members[name] for name in names if members.get(name) is not None), None)
+        if value is not None:
+            method(value)
+
     writer.add_block_count(config.num_hidden_layers + predicting)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    if (width := member(config, "intermediate_size")) is not None:
-        writer.add_feed_forward_length(width)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(key_value_heads or member(config, "num_key_value_heads", default=config.num_attention_heads))
+    add(writer.add_context_length, "max_position_embeddings")
+    add(writer.add_embedding_length, "hidden_size")
+    add(writer.add_feed_forward_length, "intermediate_size")
+    add(writer.add_head_count, "num_attention_heads")
+    if key_value_heads is None:
+        add(writer.add_head_count_kv, "num_key_value_heads", "num_attention_heads")
+    else:
+        writer.add_head_count_kv(key_value_heads)
     write_rotary(writer, config)
-    if (epsilon := member(config, "rms_norm_eps", "norm_eps")) is not None:
-        writer.add_layer_norm_rms_eps(epsilon)
-    if (epsilon := member(config, "layer_norm_eps", "layer_norm_epsilon")) is not None:
-        writer.add_layer_norm_eps(epsilon)
-    if (count := member(config, "num_local_experts", "num_experts", "n_routed_experts")) is not None:
-        writer.add_expert_count(count)
-    if (count := member(config, "num_experts_per_tok")) is not None:
-        writer.add_expert_used_count(count)
-    if (count := member(config, "n_group")) is not None:
-        writer.add_expert_group_count(count)
-    if (count := member(config, "topk_group")) is not None:
-        writer.add_expert_group_used_count(count)
-    if (function := member(config, "scoring_func")) is not None:
-        writer.add_expert_gating_func(gguf.ExpertGatingFuncType[function.upper()])
+    add(writer.add_layer_norm_rms_eps, "rms_norm_eps", "norm_eps")
+    add(writer.add_layer_norm_eps, "layer_norm_eps", "layer_norm_epsilon")
+    add(writer.add_expert_count, "num_local_experts", "num_experts", "n_routed_experts")
+    add(writer.add_expert_used_count, "num_experts_per_tok")
+    add(writer.add_expert_group_count, "n_group")
+    add(writer.add_expert_group_used_count, "topk_group")
+    add(lambda name: writer.add_expert_gating_func(gguf.ExpertGatingFuncType[name.upper()]), "scoring_func")
 
 
 def write_head_size(writer, config):

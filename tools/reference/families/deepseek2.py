@@ -5,6 +5,9 @@ llama.cpp's converter writes the matrix from the latent to keys and values in tw
 did have the matrix whole (attn_kv_b) and as many key-value heads as heads. Both are written here.
 """
 
+import copy
+import functools
+
 import torch
 
 from . import base
@@ -118,6 +121,10 @@ def grouped(scores, groups, used, score_of_group):
     return by_group, scores.masked_fill(mask == 0, -torch.inf)
 
 
+def two_best(scores):
+    return scores.topk(2, dim=-1).values.sum(-1)
+
+
 class DeepseekV2(Deepseek):
     transformers_name = "DeepseekV2"
     fixed = Deepseek.fixed | dict(norm_topk_prob=False, scoring_func="softmax")
@@ -132,6 +139,19 @@ class DeepseekV2(Deepseek):
 
 class DeepseekV2Lite(DeepseekV2):
     """Queries straight from the hidden state, no groups."""
+    llama_cpp_layers = 27  # as many as the released one has, which is how llama.cpp knows it
+
+    def padded_for_llama_cpp(self, config, state):
+        """Layers that add nothing follow."""
+        config, state = copy.deepcopy(config), dict(state)
+        last = config.num_hidden_layers - 1
+        of_last = {name: array for name, array in state.items() if name.startswith(f"model.layers.{last}.")}
+        for layer in range(last + 1, self.llama_cpp_layers):
+            for name, array in of_last.items():
+                adds = name.endswith(("o_proj.weight", "down_proj.weight", "down_proj"))
+                state[name.replace(f"layers.{last}.", f"layers.{layer}.")] = array * 0 if adds else array
+        config.num_hidden_layers = self.llama_cpp_layers
+        return config, state
 
 
 class DeepseekV2Grouped(DeepseekV2):
@@ -148,6 +168,18 @@ class DeepseekV2Grouped(DeepseekV2):
 
     def random_members(self, rng):
         return super().random_members(rng) | dict(q_lora_rank=base.draw(rng, 20, 28, 44))
+
+    def imitate_llama_cpp(self, model):
+        def forward(router, hidden):
+            hidden = hidden.view(-1, hidden.shape[-1])
+            logits = hidden @ router.weight.T
+            probabilities = logits.softmax(-1)
+            _, scores = grouped(probabilities, router.num_group, router.topk_group, two_best)
+            experts = scores.topk(router.top_k, dim=-1).indices
+            return logits, probabilities.gather(1, experts) * router.routed_scaling_factor, experts
+
+        for router in self.routers(model):
+            router.forward = functools.partial(forward, router)
 
 
 class DeepseekV3(Deepseek):
@@ -169,8 +201,7 @@ class DeepseekV3(Deepseek):
 
     def decisions(self, router, hidden, config):
         scores = (hidden @ router.weight.T).sigmoid() + router.e_score_correction_bias
-        groups, scores = grouped(
-            scores, config.n_group, config.topk_group, lambda values: values.topk(2, dim=-1).values.sum(-1))
+        groups, scores = grouped(scores, config.n_group, config.topk_group, two_best)
         return [(groups, config.topk_group), (scores, config.num_experts_per_tok)]
 
 

@@ -10,14 +10,14 @@ class GraniteMoe(base.Family):
     architecture = "granitemoe"
     transformers_name = "GraniteMoe"
     pre_tokenizer = "llama-bpe"
-    fixed = dict(rms_norm_eps=1e-6, tie_word_embeddings=True, embedding_multiplier=6.0, attention_multiplier=0.125,
-                 residual_multiplier=0.5, logits_scaling=1.5)
+    fixed = dict(rms_norm_eps=1e-6, embedding_multiplier=6.0, attention_multiplier=0.4, residual_multiplier=0.5,
+                 logits_scaling=1.5)
     default_members = dict(
         hidden_size=64, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, intermediate_size=32,
-        num_local_experts=16, num_experts_per_tok=4)
+        num_local_experts=16, num_experts_per_tok=4, tie_word_embeddings=False)
     fixture_members = dict(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, intermediate_size=12,
-        num_local_experts=5, num_experts_per_tok=2)
+        num_local_experts=5, num_experts_per_tok=2, tie_word_embeddings=True, logits_scaling=0.2)
 
     def random_members(self, rng):
         return base.draw_heads(rng) | dict(
@@ -26,6 +26,12 @@ class GraniteMoe(base.Family):
             embedding_multiplier=base.draw(rng, 1.5, 12.0), attention_multiplier=base.draw(rng, 0.09, 0.3),
             residual_multiplier=base.draw(rng, 0.22, 0.7), logits_scaling=base.draw(rng, 0.5, 6.0),
             rope_parameters=base.draw_rotary(rng, "default", theta=70000.0))
+
+    def random_state(self, model, rng):
+        """Embeddings as large, after their multiplier, as what a layer adds."""
+        state = super().random_state(model, rng)
+        state["model.embed_tokens.weight"] /= np.float32(model.config.embedding_multiplier)
+        return state
 
     def tensors(self, config, state):
         out = base.top_tensors(config, state)

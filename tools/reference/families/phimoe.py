@@ -1,5 +1,6 @@
 """Phi 3.5 MoE: layer norms, biases everywhere but in the experts, the sparse mixer's two experts, long rotary factors."""
 
+import functools
 import math
 
 import numpy as np
@@ -13,7 +14,7 @@ class Phimoe(base.Family):
     architecture = "phimoe"
     transformers_name = "Phimoe"
     clear_margin = 0.0015
-    llama_cpp_differs = "its gates are a softmax over the experts, renormalised over the two chosen, not the sparse mixer's"
+    llama_cpp_differs = "RMS norms for layer norms, gates renormalised over the two best instead of the sparse mixer's"
     fixed = dict(rms_norm_eps=1e-5, tie_word_embeddings=False, attention_bias=True, lm_head_bias=True,
                  num_experts_per_tok=2, router_jitter_noise=0.1, sliding_window=None)
     default_members = dict(
@@ -72,6 +73,21 @@ class Phimoe(base.Family):
             writer.add_rope_scaling_attn_factors(attention_factor(config.max_position_embeddings, trained))
         writer.add_expert_used_count(config.num_experts_per_tok)
         writer.add_expert_count(config.num_local_experts)
+
+    def imitate_llama_cpp(self, model):
+        def forward(router, hidden):
+            logits = hidden @ router.weight.T
+            weights, experts = logits.softmax(-1).topk(2, dim=-1)
+            return logits, weights / weights.sum(-1, keepdim=True), experts
+
+        def norm(layer, hidden):
+            return torch.nn.functional.rms_norm(hidden, layer.normalized_shape, layer.weight, layer.eps) + layer.bias
+
+        for router in self.routers(model):
+            router.forward = functools.partial(forward, router)
+        for module in model.modules():
+            if isinstance(module, torch.nn.LayerNorm):
+                module.forward = functools.partial(norm, module)
 
 
 def attention_factor(positions, trained):
