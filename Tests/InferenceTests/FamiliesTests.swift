@@ -46,7 +46,7 @@ struct FamilyFixture: Codable, Sendable, CustomTestStringConvertible {
     func continuation() throws -> [Int32] {
         let array = try NumPyArray(Fixture.path(Self.folder + greedy))
         return unsafe array.bytes.withUnsafeBytes { raw in
-            unsafe (0..<array.shape[0]).map {
+            (0..<array.shape[0]).map {
                 unsafe raw.loadUnaligned(fromByteOffset: $0 * 4, as: Int32.self)
             }
         }
