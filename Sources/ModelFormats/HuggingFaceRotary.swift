@@ -107,29 +107,26 @@ extension HuggingFaceKeys {
             }
             add("rope.scaling.\(key)", number: value)
         }
-        if try rope.bool("truncate") == false { addOwn("rope.yarn_truncate", flag: false) }
+        addOwn("rope.rounds_ramp", flag: try rope.bool("truncate") ?? true)
 
         /// What attention's temperature asks of cosines and sines (section 3.4).
         func magnitude(_ share: Double) -> Double { 0.1 * share * log(factor) + 1 }
         let numerator = try rope.number("mscale") ?? 0
         let denominator = try rope.number("mscale_all_dim") ?? 0
-        // What a reader takes it for without being told.
-        var expected = magnitude(1)
         if scalesAttention, denominator != 0 {
             add("rope.scaling.yarn_log_multiplier", number: 0.1 * denominator)
-            expected = 1
         }
         let followed =
             numerator != 0 && denominator != 0
             ? magnitude(numerator) / magnitude(denominator) : magnitude(1)
-        let stated = try rope.number("attention_factor")
-        let value = stated ?? followed
+        let value = try rope.number("attention_factor") ?? followed
         guard value > 0, value < 1e6 else {
             throw rope.error("attention_factor", "\(value) is not between 0 and 1e6")
         }
-        if stated != nil || abs(value - expected) > 1e-7 {
-            add("rope.scaling.yarn_attn_factor", number: value)
-        }
+        // The key's value is multiplied with what follows from the factor alone; with 1 where attention
+        // is scaled instead.
+        let share = value / (scalesAttention ? 1 : magnitude(1))
+        if abs(share - 1) > 1e-7 { add("rope.scaling.yarn_attn_factor", number: share) }
     }
 
     // Llama 3

@@ -330,11 +330,12 @@ import Testing
         ).metadata
         #expect(try yarn.number("llama.rope.scaling.yarn_beta_fast") == 16)
         #expect(try yarn.number("llama.rope.scaling.yarn_beta_slow") == nil)
-        #expect(try yarn.bool("sluice.rope.yarn_truncate") == false)
-        // Only DeepSeek's models scale attention by it; elsewhere it is a part of the factor.
+        #expect(try yarn.bool("sluice.rope.rounds_ramp") == false)
+        // Only DeepSeek's models scale attention by it; elsewhere it is a part of the factor, of which
+        // the key is what is multiplied with 1 + 0.1 ln 4.
         #expect(try yarn.number("llama.rope.scaling.yarn_log_multiplier") == nil)
         let magnitude = try #require(try yarn.number("llama.rope.scaling.yarn_attn_factor"))
-        #expect(abs(magnitude - (1 + 0.1 * log(4)) / (1 + 0.05 * log(4))) < 1e-6)
+        #expect(abs(magnitude - 1 / (1 + 0.05 * log(4))) < 1e-6)
 
         let latent = try HuggingFaceModel(
             files: Self.deepSeek([
@@ -391,7 +392,7 @@ import Testing
             ("GraniteMoeForCausalLM", "residual_multiplier", "0", "not above 0"),
             ("GraniteMoeForCausalLM", "embedding_multiplier", "1e39", "too large"),
             ("PhimoeForCausalLM", "num_experts_per_tok", "1", "only 2.0"),
-            ("PhimoeForCausalLM", "router_jitter_noise", "-1", "below 0"),
+            ("PhimoeForCausalLM", "router_jitter_noise", "-1", "not above 0"),
             ("Lfm2MoeForCausalLM", "layer_types", "[\"mamba\"]", "neither 'conv'"),
             ("Lfm2MoeForCausalLM", "conv_bias", "true", "a bias of convolutions"),
             ("Glm4MoeForCausalLM", "n_group", "2", "cannot share 3 experts"),

@@ -21,17 +21,19 @@ struct PhiMoeFamily: HuggingFaceFamily {
         let size = try configuration.headSize()
         keys.add("rope.dimension_count", count: size)
         try keys.addRotary(dimensionCount: size)
+        let window = try configuration.count(
+            "sliding_window", 0...HuggingFaceConfiguration.widthLimit, absent: 0)
+        // As long as the context, it hides nothing.
         keys.add(
-            "attention.sliding_window",
-            count: try configuration.count(
-                "sliding_window", 0...HuggingFaceConfiguration.widthLimit, absent: 0))
+            "attention.sliding_window", count: window < configuration.contextLength ? window : 0)
         try keys.addExperts()
         // How far a logit may be behind the largest one to be weighed with it.
         let jitter = try configuration.number("router_jitter_noise", absent: 0.01)
-        guard jitter >= 0 else {
-            throw configuration.error("router_jitter_noise", "\(jitter) is below 0")
+        guard jitter > 0, jitter <= 1 else {
+            throw configuration.error(
+                "router_jitter_noise", "\(jitter) is not above 0 and at most 1")
         }
-        keys.addOwn("router.jitter", number: jitter)
+        keys.addOwn("router_jitter", number: jitter)
     }
 
     func takeLayer(from tensors: inout HuggingFaceTensors) throws(ModelFileError) {
