@@ -11,7 +11,7 @@ finding it by decoding. So it is checked, for each file,
   whole       GGUF, the sequence in one chunk
   chunk 3     GGUF, three tokens at a time
   streamed    GGUF, token by token, with a cache as large as the experts that one token uses
-  hf          the checkpoint in Hugging Face's layout, in one chunk; whether it is the same as `whole` to the bit is told
+  hf          the checkpoint in Hugging Face's layout, in one chunk; how far it is from `whole` is told
   hf streamed the same, token by token with the small cache
   llama.cpp   with --llama-cpp: KL(llama.cpp || ours) on the GGUF below 1e-3, where llama.cpp computes the same thing
 
