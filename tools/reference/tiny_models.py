@@ -133,9 +133,13 @@ def search(family, config, model, seed, format, tokens, steps, clarity):
     sys.exit(f"{family.name}: no seed in {ATTEMPTS} leaves every decision clear")
 
 
-def add_predicting_layer(path, config):
+def add_predicting_layer(folder, config):
     """Adds a layer that predicts the token after the next one, a copy of the last with the tensors it has besides.
     transformers leaves it out."""
+    path = folder / "config.json"
+    members = json.loads(path.read_text()) | {"num_nextn_predict_layers": 1}
+    path.write_text(json.dumps(members, indent=2, sort_keys=True) + "\n")
+    path = folder / "model.safetensors"
     tensors = safetensors.torch.load_file(path)
     last, extra = (f"model.layers.{config.num_hidden_layers - 1 + more}." for more in (0, 1))
     for name in list(tensors):
@@ -160,14 +164,11 @@ def save_checkpoint(folder, family, config, model, format, ids, expected, older_
     shutil.rmtree(folder, ignore_errors=True)
     model.config = config
     model.to(getattr(torch, element_of(format))).save_pretrained(folder)
-    path = folder / "config.json"
-    members = json.loads(path.read_text())
     if older_config:
-        members = family.older_config(members)
+        path = folder / "config.json"
+        path.write_text(json.dumps(family.older_config(json.loads(path.read_text())), indent=2, sort_keys=True) + "\n")
     if family.predicts_further:
-        members["num_nextn_predict_layers"] = 1
-        add_predicting_layer(folder / "model.safetensors", config)
-    path.write_text(json.dumps(members, indent=2, sort_keys=True) + "\n")
+        add_predicting_layer(folder, config)
     if bare:
         (folder / "generation_config.json").unlink()
     else:
