@@ -13,8 +13,8 @@ finding it by decoding. So it is checked, for each file,
   streamed    GGUF, token by token, with a cache as large as the experts that one token uses
   hf          the checkpoint in Hugging Face's layout, in one chunk; how far it is from `whole` is told
   hf streamed the same, token by token with the small cache
-  llama.cpp   with --llama-cpp: KL(llama.cpp || ours) on the GGUF below 1e-3, where llama.cpp computes the same thing; only
-              told for formats of blocks, for which it rounds the activations, too
+  llama.cpp   with --llama-cpp: KL(llama.cpp || ours) on the GGUF below 1e-3, where llama.cpp computes the same thing;
+              only told for formats of blocks, for which it rounds the activations, too
 
 --quick leaves out all but whole, streamed and hf. The last line is "N passed, N failed"; status 1 if any failed.
 
