@@ -2,7 +2,7 @@
 """Makes tiny random models of every family, with the logits and the continuation that transformers computes.
 
 usage: tiny_models.py OUT [--seed N] [--families a,b] [--random-dimensions] [--format f32|f16|bf16|q8_0|...]
-                      [--tokens N] [--check-llama-cpp]
+                      [--tokens N] [--older-config] [--check-llama-cpp]
        tiny_models.py --fixtures [OUT] [--families a,b]      (OUT: Tests/Fixtures/families)
        tiny_models.py --list
 
@@ -41,6 +41,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import numpy as np
+import safetensors.torch
 from gguf import GGMLQuantizationType as Kind
 
 import compare_logits
@@ -132,7 +133,29 @@ def search(family, config, model, seed, format, tokens, steps, clarity):
     sys.exit(f"{family.name}: no seed in {ATTEMPTS} leaves every decision clear")
 
 
-def save_checkpoint(folder, family, config, model, format, ids, expected, bare):
+def add_predicting_layer(folder, config):
+    """Adds a layer that predicts the token after the next one, a copy of the last with the tensors it has besides.
+    transformers leaves it out."""
+    path = folder / "config.json"
+    members = json.loads(path.read_text()) | {"num_nextn_predict_layers": 1}
+    path.write_text(json.dumps(members, indent=2, sort_keys=True) + "\n")
+    path = folder / "model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    last, extra = (f"model.layers.{config.num_hidden_layers - 1 + more}." for more in (0, 1))
+    for name in list(tensors):
+        if name.startswith(last):
+            tensors[name.replace(last, extra)] = tensors[name].clone()
+    embedding, norm = tensors["model.embed_tokens.weight"], tensors["model.norm.weight"]
+    tensors[extra + "eh_proj.weight"] = embedding.repeat(1, 2)[:config.hidden_size].contiguous()
+    for name in ("enorm", "hnorm", "shared_head.norm"):
+        tensors[f"{extra}{name}.weight"] = norm.clone()
+    if not config.tie_word_embeddings:
+        tensors[extra + "embed_tokens.weight"] = embedding.clone()
+        tensors[extra + "shared_head.head.weight"] = tensors["lm_head.weight"].clone()
+    safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
+
+
+def save_checkpoint(folder, family, config, model, format, ids, expected, older_config, bare):
     """The directory as transformers saves it, loaded again to see that it says the same. A bare one holds
     configuration and weights only."""
     import torch
@@ -141,6 +164,11 @@ def save_checkpoint(folder, family, config, model, format, ids, expected, bare):
     shutil.rmtree(folder, ignore_errors=True)
     model.config = config
     model.to(getattr(torch, element_of(format))).save_pretrained(folder)
+    if older_config:
+        path = folder / "config.json"
+        path.write_text(json.dumps(family.older_config(json.loads(path.read_text())), indent=2, sort_keys=True) + "\n")
+    if family.predicts_further:
+        add_predicting_layer(folder, config)
     if bare:
         (folder / "generation_config.json").unlink()
     else:
@@ -180,7 +208,8 @@ def compare_with_llama_cpp(family, config, model, state, format, suffix, form, i
         write_gguf(path, family.name, family, *family.padded_for_llama_cpp(config, state), format, *form)
         theirs = fixtures.llama_cpp_logits(path, ids, context=256)
     found = difference(expected, theirs)
-    line = f"  {family.name}{suffix}.gguf: llama.cpp differs by {found['relative']:.1e} of the range, KL {found['kl']:.1e}"
+    line = (f"  {family.name}{suffix}.gguf: llama.cpp differs by {found['relative']:.1e} of the range,"
+            f" KL {found['kl']:.1e}")
     if family.llama_cpp_differs:
         imitation = copy.deepcopy(model)
         family.imitate_llama_cpp(imitation)
@@ -195,11 +224,12 @@ def compare_with_llama_cpp(family, config, model, state, format, suffix, form, i
 
 def make(family, out, arguments):
     seed, format, fixtures_wanted = arguments.seed, arguments.format, arguments.fixtures
-    tokens, steps, clarity = arguments.tokens, STEPS, 1
+    tokens, steps, clarity, older_config = arguments.tokens, STEPS, 1, arguments.older_config
     rng = np.random.default_rng([seed, zlib.crc32(family.name.encode())])
     if fixtures_wanted:
         config, format = family.fixture_config(rng), family.fixture_format
         tokens, steps, clarity = FIXTURE_TOKENS, FIXTURE_STEPS, FIXTURE_CLARITY
+        older_config = family.fixture_older_config
     else:
         config = family.config(rng, arguments.random_dimensions)
     model = family.model(config)
@@ -229,7 +259,8 @@ def make(family, out, arguments):
             entry.setdefault("llama_cpp", {})[path.name] = compare_with_llama_cpp(
                 family, config, model, state, format, suffix, form, ids, expected)
     if family.saves_checkpoint:
-        save_checkpoint(folder / "hf", family, config, model, format, ids, expected, fixtures_wanted)
+        save_checkpoint(folder / "hf", family, config, model, format, ids, expected, older_config,
+                        fixtures_wanted)
         entry["hf"] = f"{family.name}/hf"
     return entry
 
@@ -243,6 +274,7 @@ def main():
     parser.add_argument("--format", default="f32", choices=list(base.kinds()), help="of the matrices in the GGUF")
     parser.add_argument("--tokens", type=int, default=TOKENS, help=f"tokens of the prompt ({TOKENS})")
     parser.add_argument("--check-llama-cpp", action="store_true", help="compare with llama.cpp as well")
+    parser.add_argument("--older-config", action="store_true", help="write config.json as transformers before 5 did")
     parser.add_argument("--fixtures", action="store_true", help="the small models for tests")
     parser.add_argument("--list", action="store_true", help="print the families and stop")
     arguments = parser.parse_args()

@@ -31,9 +31,11 @@ class Family:
     clear_margin = 0.01
     #: None where llama.cpp computes the same thing; else a few words that say what it does differently.
     llama_cpp_differs = None
-    #: What is in Tests/Fixtures: whether it is there, the format, and which of `forms`.
+    #: What is in Tests/Fixtures: whether it is there, the format, whether config.json is in the older style, and which
+    #: of `forms`.
     in_fixtures = True
     fixture_format = "bf16"
+    fixture_older_config = False
     fixture_forms = ("",)
     #: Whether there is a checkpoint in Hugging Face's layout; a model that transformers does not have is GGUF only.
     saves_checkpoint = True
@@ -104,6 +106,23 @@ class Family:
 
     def is_router(self, name):
         return name.endswith((".gate.weight", ".router.weight", ".router.layer.weight"))
+
+    def older_config(self, members):
+        """The members of config.json as most published checkpoints have them: transformers before 5 kept what
+        belongs to the rotary embedding outside of `rope_parameters`."""
+        members = dict(members)
+        rope = members.pop("rope_parameters")
+        members["rope_theta"] = rope.pop("rope_theta")
+        if (partial := rope.pop("partial_rotary_factor", None)) is not None:
+            members["partial_rotary_factor"] = partial
+        kind = rope.pop("rope_type")
+        members["rope_scaling"] = None if kind == "default" else rope | {
+            "rope_type" if kind == "llama3" else "type": kind}
+        members["torch_dtype"] = members.pop("dtype")
+        return members
+
+    #: Whether published checkpoints go on, after the last layer, with one that predicts the token after the next.
+    predicts_further = False
 
     # How it is written
 

@@ -161,6 +161,7 @@ class DeepseekV2Lite(DeepseekV2):
 
 class DeepseekV2Grouped(DeepseekV2):
     """Queries by way of a low rank; of a group counts its best expert."""
+    fixture_older_config = True
     groups = 4
     llama_cpp_differs = "it scores a group by its two best experts, not by the best one"
 
@@ -194,6 +195,7 @@ class DeepseekV2Grouped(DeepseekV2):
 class DeepseekV3(Deepseek):
     """Sigmoid gates, a bias that corrects the choice, groups scored by their two best experts."""
     name = "deepseek2-v3"
+    predicts_further = True
     transformers_name = "DeepseekV3"
     groups = 4
     clear_margin = 0.002  # of probabilities

@@ -73,6 +73,7 @@ class Llama(Dense):
 
 class Llama3(Llama):
     """Rotary frequencies stretched by how often they turn within the context first trained on."""
+    fixture_older_config = True
     rope = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
             "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
 

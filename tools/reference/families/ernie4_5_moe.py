@@ -42,7 +42,8 @@ class Ernie(base.Family):
         return [hidden @ router.weight.T]
 
     def llama_cpp_refuses(self, config):
-        return None if config.moe_layer_interval == 1 else "it wants experts in every layer after the leading dense ones"
+        everywhere = config.moe_layer_interval == 1
+        return None if everywhere else "it wants experts in every layer after the leading dense ones"
 
     def tensors(self, config, state):
         out = base.top_tensors(config, state)

@@ -12,6 +12,8 @@ class Glm4Moe(base.Family):
     architecture = "glm4moe"
     transformers_name = "Glm4Moe"
     clear_margin = 0.002  # of probabilities
+    fixture_older_config = True
+    predicts_further = True
     fixture_forms = ("", "-nextn")
     fixed = dict(rms_norm_eps=1e-5, tie_word_embeddings=False, norm_topk_prob=True, routed_scaling_factor=1.5,
                  n_group=1, topk_group=1, first_k_dense_replace=1, attention_bias=True, num_nextn_predict_layers=0,
@@ -32,8 +34,8 @@ class Glm4Moe(base.Family):
             moe_intermediate_size=base.draw(rng, 20, 36), n_shared_experts=base.draw(rng, 1, 2),
             use_qk_norm=bool(base.draw(rng, 0, 1)), first_k_dense_replace=base.draw(rng, 0, 1),
             routed_scaling_factor=base.draw(rng, 1.0, 2.5), head_dim=base.draw(rng, 20, 24, 40))
-        found["rope_parameters"] = base.draw_rotary(rng, "default") | {"partial_rotary_factor": base.draw(rng, 0.5, 1.0)}
-        return found
+        partial = {"partial_rotary_factor": base.draw(rng, 0.5, 1.0)}
+        return found | dict(rope_parameters=base.draw_rotary(rng, "default") | partial)
 
     def decisions(self, router, hidden, config):
         scores = (hidden @ router.weight.T).sigmoid() + router.e_score_correction_bias

@@ -1,4 +1,4 @@
-"""Phi 3.5 MoE: layer norms, biases everywhere but in the experts, the sparse mixer's two experts, long rotary factors."""
+"""Phi 3.5 MoE: layer norms, biases all over but in experts, two experts by the sparse mixer, long rotary factors."""
 
 import functools
 import math
@@ -23,6 +23,11 @@ class Phimoe(base.Family):
     fixture_members = dict(
         hidden_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, intermediate_size=12,
         num_local_experts=4)
+
+    fixture_older_config = True
+
+    def older_config(self, members):
+        return super().older_config(members) | dict(architectures=["PhiMoEForCausalLM"])
 
     def random_members(self, rng):
         return base.draw_heads(rng) | dict(
