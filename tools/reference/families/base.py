@@ -1,0 +1,311 @@
+"""What every family of tiny models has in common: random weights, llama.cpp's names and keys, clear decisions."""
+
+import functools
+
+import gguf
+import numpy as np
+from gguf import GGMLQuantizationType as Kind
+
+import moe_gguf
+
+VOCABULARY = 272
+
+
+class Family:
+    """One kind of model: how to make one up, and how llama.cpp's converter writes it.
+
+    `state` is what transformers' `state_dict` holds, {name: float32 array}: experts are stacked, buffers with
+    weights (correction biases) are in it.
+    """
+
+    #: Name of the model's files. Several instances of one class, with different names, are variants.
+    name = ""
+    #: `general.architecture` of its GGUF file.
+    architecture = ""
+    #: transformers has `{transformers_name}Config` and `{transformers_name}ForCausalLM`.
+    transformers_name = ""
+    #: `tokenizer.ggml.pre`.
+    pre_tokenizer = "qwen2"
+    #: The least lead of a choice (an expert, a group) over the first one left out, in the units of `decisions`.
+    clear_margin = 0.01
+    #: None where llama.cpp computes the same thing; else a few words that say what it does differently.
+    llama_cpp_differs = None
+    #: Whether there is a checkpoint in Hugging Face's layout; a model that transformers does not have is GGUF only.
+    saves_checkpoint = True
+
+    def __init__(self, name=None, **members):
+        """A variant may have a name of its own, and members of the configuration that are always so."""
+        self.name = name or self.name
+        self.members = members
+
+    # What to make
+
+    def config(self, rng, random_dimensions):
+        """A transformers configuration; with `random_dimensions` its sizes are drawn from `rng`."""
+        raise NotImplementedError
+
+    def fixture_config(self, rng):
+        """The configuration of the small model in Tests/Fixtures."""
+        return self.config(rng, False)
+
+    def make_config(self, **members):
+        """A configuration of the family's class, with what all tiny models share."""
+        import transformers
+
+        shared = dict(vocab_size=VOCABULARY, max_position_embeddings=256, bos_token_id=None, eos_token_id=None,
+                      pad_token_id=None)
+        if "rope_parameters" not in members:
+            shared["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0}
+        return getattr(transformers, self.transformers_name + "Config")(
+            **{**shared, **members, **self.members})
+
+    def model(self, config):
+        """A float32 model of the configuration, weights not set yet."""
+        return moe_gguf.build_model(moe_gguf.prepared(config))
+
+    def random_state(self, model, rng):
+        """Random weights: matrices keep the size of what passes through, routers are sharpened."""
+        return {name: self.random_weight(name, tuple(tensor.shape), rng) for name, tensor in trained(model).items()}
+
+    def random_weight(self, name, shape, rng):
+        values = rng.standard_normal(shape).astype(np.float32)
+        if name.endswith("bias"):
+            return values * np.float32(0.1 if "correction" in name or "expert_bias" in name else 0.3)
+        if "norm" in name:
+            return 1 + np.float32(0.2) * values
+        gain = 3 if "embed_tokens" in name else 2.5 if self.is_router(name) or "lm_head" in name else 1.2
+        return values * np.float32(gain / shape[-1] ** 0.5)
+
+    def is_router(self, name):
+        return name.endswith((".gate.weight", ".router.weight", ".router.layer.weight"))
+
+    # How it is written
+
+    def tensors(self, config, state):
+        """The tensors of its GGUF file, {name: array}, as llama.cpp's converter writes them."""
+        raise NotImplementedError
+
+    def write_hyperparameters(self, writer, config):
+        """The `{architecture}.*` keys of its GGUF file, as llama.cpp's converter writes them."""
+        raise NotImplementedError
+
+    def forms(self):
+        """The GGUF files to write: {suffix of the name: (tensors, write_hyperparameters)}."""
+        return {"": (self.tensors, self.write_hyperparameters)}
+
+    def stays_float(self, name, array):
+        """Whether a tensor is F32 in every file: vectors and routers are, as llama.cpp's converter has it."""
+        return array.ndim == 1 or "ffn_gate_inp" in name
+
+    def rounded(self, name, array, kind):
+        """A weight of `state` as a block format has it; routers and rows that are no whole blocks keep their values."""
+        if self.is_router(name) or not fits(array, kind):
+            return array
+        return trip(array, kind)
+
+    # Clear decisions
+
+    def routers(self, model):
+        """The modules whose inputs decide on experts."""
+        return [module for name, module in model.named_modules() if self.is_router(name + ".weight")]
+
+    def decisions(self, router, hidden, config):
+        """Every choice made for `hidden` (tokens, width): [(values (tokens, candidates), how many are taken)]."""
+        return [(hidden @ router.weight.T, experts_used(config))]
+
+    def margin(self, model, config, ids):
+        """The smallest lead of the last one taken over the first one left out, over all choices for `ids`."""
+        import torch
+
+        margins = [np.inf]
+
+        def look(router, inputs, _):
+            hidden = inputs[0].reshape(-1, inputs[0].shape[-1])
+            for values, count in self.decisions(router, hidden, config):
+                if count < values.shape[-1]:
+                    ranked = values.sort(-1, descending=True).values
+                    margins.append(float((ranked[:, count - 1] - ranked[:, count]).min()))
+
+        hooks = [router.register_forward_hook(look) for router in self.routers(model)]
+        try:
+            with torch.no_grad():
+                model(torch.tensor([ids]), use_cache=False)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return min(margins)
+
+
+# ------------------------------------------------------------------------------------------ configurations
+
+
+def member(config, *names, default=None):
+    """The first of several members that a configuration has."""
+    for name in names:
+        value = getattr(config, name, None)
+        if value is not None:
+            return value
+    return default
+
+
+def experts_used(config):
+    return member(config, "num_experts_per_tok", "moe_k")
+
+
+def head_size(config):
+    return member(config, "head_dim", default=config.hidden_size // config.num_attention_heads)
+
+
+def trained(model):
+    """What a checkpoint of the model holds: parameters and persistent buffers, tied ones once."""
+    kept = set(model.state_dict())
+    tensors = dict(model.named_parameters())
+    tensors.update((name, buffer) for name, buffer in model.named_buffers() if name in kept)
+    return tensors
+
+
+def draw(rng, *values):
+    """One of the values."""
+    return values[int(rng.integers(len(values)))]
+
+
+def draw_rotary(rng, *types, theta=10000.0):
+    """`rope_parameters` of one of the types. The context trained on is so short that prompts pass it."""
+    kind = draw(rng, *types)
+    rope = {"rope_type": kind, "rope_theta": theta * float(draw(rng, 1, 7))}
+    if kind in ("linear", "yarn"):
+        rope["factor"] = float(draw(rng, 2, 4, 6))
+    if kind == "yarn":
+        rope["original_max_position_embeddings"] = 32
+    return rope
+
+
+# ------------------------------------------------------------------------------------------------- tensors
+
+
+def top_tensors(config, state):
+    """Embedding, final norm and, unless tied, output."""
+    out = {"token_embd.weight": state["model.embed_tokens.weight"], "output_norm.weight": state["model.norm.weight"]}
+    for suffix in ("weight", "bias"):
+        if f"model.norm.{suffix}" in state:
+            out[f"output_norm.{suffix}"] = state[f"model.norm.{suffix}"]
+        if f"lm_head.{suffix}" in state and not (suffix == "weight" and config.tie_word_embeddings):
+            out[f"output.{suffix}"] = state[f"lm_head.{suffix}"]
+    return out
+
+
+def renamed(state, theirs, ours, names, required=True):
+    """Weights and biases of a layer under GGUF's names: `names` is {GGUF name: transformers name}."""
+    out = {}
+    for short, long in names.items():
+        found = {suffix: state[f"{theirs}{long}.{suffix}"] for suffix in ("weight", "bias")
+                 if f"{theirs}{long}.{suffix}" in state}
+        if required and not found:
+            raise KeyError(f"{theirs}{long}")
+        out.update((f"{ours}{short}.{suffix}", array) for suffix, array in found.items())
+    return out
+
+
+ATTENTION = {"attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
+             "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm"}
+HEAD_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
+DENSE = {"ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
+
+
+def shared_expert(module):
+    return {f"ffn_{part}_shexp": f"{module}.{part}_proj" for part in ("gate", "up", "down")}
+
+
+def stacked_experts(state, theirs, ours):
+    """The experts of a layer, which transformers keeps as (experts, 2 x width, hidden) and (experts, hidden, width)."""
+    gate, up = np.split(state[theirs + "gate_up_proj"], 2, axis=1)
+    return {f"{ours}ffn_gate_exps.weight": gate, f"{ours}ffn_up_exps.weight": up,
+            f"{ours}ffn_down_exps.weight": state[theirs + "down_proj"]}
+
+
+def interleave_heads(tensors, config):
+    """Reorders the rows of queries and keys, biases too, for architectures whose rotary pairs lie side by side."""
+    counts = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+    out = {}
+    for name, array in tensors.items():
+        heads = counts.get(name.split(".")[2]) if name.startswith("blk.") else None
+        out[name] = array if heads is None else moe_gguf.interleave_rotary(array, heads)
+    return out
+
+
+# ---------------------------------------------------------------------------------------------------- keys
+
+
+def common_hyperparameters(writer, config, key_value_heads=None):
+    """What llama.cpp's converter writes for every text model, from the members that the configuration has."""
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    if (width := member(config, "intermediate_size")) is not None:
+        writer.add_feed_forward_length(width)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(key_value_heads or member(config, "num_key_value_heads", default=config.num_attention_heads))
+    write_rotary(writer, config)
+    if (epsilon := member(config, "rms_norm_eps", "norm_eps")) is not None:
+        writer.add_layer_norm_rms_eps(epsilon)
+    if (epsilon := member(config, "layer_norm_eps", "layer_norm_epsilon")) is not None:
+        writer.add_layer_norm_eps(epsilon)
+    if (count := member(config, "num_local_experts", "num_experts", "n_routed_experts")) is not None:
+        writer.add_expert_count(count)
+    if (count := member(config, "num_experts_per_tok")) is not None:
+        writer.add_expert_used_count(count)
+    if (count := member(config, "n_group")) is not None:
+        writer.add_expert_group_count(count)
+    if (count := member(config, "topk_group")) is not None:
+        writer.add_expert_group_used_count(count)
+    if (function := member(config, "scoring_func")) is not None:
+        writer.add_expert_gating_func(gguf.ExpertGatingFuncType[function.upper()])
+
+
+def write_head_size(writer, config):
+    """Written where config.json names a head size."""
+    if (size := member(config, "head_dim")) is not None:
+        writer.add_key_length(size)
+        writer.add_value_length(size)
+
+
+def write_rotary(writer, config):
+    """Base and scaling of the rotary embedding."""
+    rope = config.rope_parameters
+    kind = rope.get("rope_type", "default")
+    writer.add_rope_freq_base(rope["rope_theta"])
+    if kind == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
+    elif kind == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(rope["factor"])
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+        for name, add in [("extrapolation_factor", writer.add_rope_scaling_yarn_ext_factor),
+                          ("attention_factor", writer.add_rope_scaling_yarn_attn_factor),
+                          ("beta_fast", writer.add_rope_scaling_yarn_beta_fast),
+                          ("beta_slow", writer.add_rope_scaling_yarn_beta_slow)]:
+            if rope.get(name) is not None:
+                add(rope[name])
+    elif kind == "longrope":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE)
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+
+
+# ----------------------------------------------------------------------------------------- element formats
+
+
+@functools.cache
+def kinds():
+    return {"f32": Kind.F32, "f16": Kind.F16, "bf16": Kind.BF16, "q8_0": Kind.Q8_0, "q4_0": Kind.Q4_0,
+            "q5_0": Kind.Q5_0, "q4_1": Kind.Q4_1, "q5_1": Kind.Q5_1, "mxfp4": Kind.MXFP4}
+
+
+def fits(array, kind):
+    """Whether rows of an array are whole blocks of a format."""
+    return array.ndim >= 2 and array.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0] == 0
+
+
+def trip(array, kind):
+    """What an array's values are after a stay in a format."""
+    return moe_gguf.decode(moe_gguf.encode(array, kind), kind).reshape(array.shape)
