@@ -1,5 +1,6 @@
 """What every family of tiny models has in common: random weights, llama.cpp's names and keys, clear decisions."""
 
+import copy
 import functools
 
 import gguf
@@ -40,13 +41,24 @@ class Family:
 
     # What to make
 
+    #: Members of the configuration: those of every model of the family, those of the ordinary one, and those of the
+    #: small one in Tests/Fixtures. What comes later in this list counts: fixed, one of the others, `members`.
+    fixed = {}
+    default_members = {}
+    fixture_members = {}
+
+    def random_members(self, rng):
+        """Members drawn at random, which replace ordinary ones."""
+        return {}
+
     def config(self, rng, random_dimensions):
         """A transformers configuration; with `random_dimensions` its sizes are drawn from `rng`."""
-        raise NotImplementedError
+        drawn = self.random_members(rng) if random_dimensions else {}
+        return self.make_config(**{**self.fixed, **self.default_members, **drawn})
 
     def fixture_config(self, rng):
         """The configuration of the small model in Tests/Fixtures."""
-        return self.config(rng, False)
+        return self.make_config(**{**self.fixed, **self.fixture_members})
 
     def make_config(self, **members):
         """A configuration of the family's class, with what all tiny models share."""
@@ -56,16 +68,25 @@ class Family:
                       pad_token_id=None)
         if "rope_parameters" not in members:
             shared["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0}
-        return getattr(transformers, self.transformers_name + "Config")(
-            **{**shared, **members, **self.members})
+        return getattr(transformers, self.transformers_name + "Config")(**{**shared, **members, **self.members})
+
+    def reference_config(self, config):
+        """The configuration, a copy, that the model computing the reference gets."""
+        return moe_gguf.prepared(copy.deepcopy(config))
 
     def model(self, config):
         """A float32 model of the configuration, weights not set yet."""
-        return moe_gguf.build_model(moe_gguf.prepared(config))
+        return moe_gguf.build_model(self.reference_config(config))
 
     def random_state(self, model, rng):
-        """Random weights: matrices keep the size of what passes through, routers are sharpened."""
-        return {name: self.random_weight(name, tuple(tensor.shape), rng) for name, tensor in trained(model).items()}
+        """Random weights: matrices keep the size of what passes through, routers are sharpened.
+
+        An embedding that is the output as well is small, else every token would be its own likeliest successor.
+        """
+        state = {name: self.random_weight(name, tuple(tensor.shape), rng) for name, tensor in trained(model).items()}
+        if model.config.tie_word_embeddings:
+            state["model.embed_tokens.weight"] /= 4
+        return state
 
     def random_weight(self, name, shape, rng):
         values = rng.standard_normal(shape).astype(np.float32)
@@ -102,6 +123,16 @@ class Family:
         if self.is_router(name) or not fits(array, kind):
             return array
         return trip(array, kind)
+
+    # llama.cpp
+
+    def imitate_llama_cpp(self, model):
+        """Changes a model to compute what llama.cpp does where that differs; else it is never called."""
+        raise NotImplementedError
+
+    def padded_for_llama_cpp(self, config, state):
+        """The same model as (configuration, weights) that llama.cpp loads."""
+        return config, state
 
     # Clear decisions
 
@@ -167,6 +198,16 @@ def trained(model):
 def draw(rng, *values):
     """One of the values."""
     return values[int(rng.integers(len(values)))]
+
+
+def draw_heads(rng, apart=False):
+    """Heads, and the width that they make up; `apart` draws head size and width each for itself."""
+    size, kv_heads = draw(rng, 12, 18, 20, 24, 40), draw(rng, 1, 1, 2, 3)
+    heads = kv_heads * draw(rng, 1, 2, 3)
+    found = dict(num_attention_heads=heads, num_key_value_heads=kv_heads)
+    if apart:
+        return found | dict(head_dim=size, hidden_size=draw(rng, 36, 40, 88, 104))
+    return found | dict(hidden_size=heads * size)
 
 
 def draw_rotary(rng, *types, theta=10000.0):
@@ -236,30 +277,35 @@ def interleave_heads(tensors, config):
 # ---------------------------------------------------------------------------------------------------- keys
 
 
-def common_hyperparameters(writer, config, key_value_heads=None):
-    """What llama.cpp's converter writes for every text model, from the members that the configuration has."""
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    if (width := member(config, "intermediate_size")) is not None:
-        writer.add_feed_forward_length(width)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(key_value_heads or member(config, "num_key_value_heads", default=config.num_attention_heads))
+def common_hyperparameters(writer, config, key_value_heads=None, predicting=0):
+    """What llama.cpp's converter writes for every text model, from the members that config.json has.
+
+    `predicting` blocks for tokens further ahead follow the model's own.
+    """
+    members = config.to_dict()
+
+    def add(method, *names):
+        value = next((members[name] for name in names if members.get(name) is not None), None)
+        if value is not None:
+            method(value)
+
+    writer.add_block_count(config.num_hidden_layers + predicting)
+    add(writer.add_context_length, "max_position_embeddings")
+    add(writer.add_embedding_length, "hidden_size")
+    add(writer.add_feed_forward_length, "intermediate_size")
+    add(writer.add_head_count, "num_attention_heads")
+    if key_value_heads is None:
+        add(writer.add_head_count_kv, "num_key_value_heads", "num_attention_heads")
+    else:
+        writer.add_head_count_kv(key_value_heads)
     write_rotary(writer, config)
-    if (epsilon := member(config, "rms_norm_eps", "norm_eps")) is not None:
-        writer.add_layer_norm_rms_eps(epsilon)
-    if (epsilon := member(config, "layer_norm_eps", "layer_norm_epsilon")) is not None:
-        writer.add_layer_norm_eps(epsilon)
-    if (count := member(config, "num_local_experts", "num_experts", "n_routed_experts")) is not None:
-        writer.add_expert_count(count)
-    if (count := member(config, "num_experts_per_tok")) is not None:
-        writer.add_expert_used_count(count)
-    if (count := member(config, "n_group")) is not None:
-        writer.add_expert_group_count(count)
-    if (count := member(config, "topk_group")) is not None:
-        writer.add_expert_group_used_count(count)
-    if (function := member(config, "scoring_func")) is not None:
-        writer.add_expert_gating_func(gguf.ExpertGatingFuncType[function.upper()])
+    add(writer.add_layer_norm_rms_eps, "rms_norm_eps", "norm_eps")
+    add(writer.add_layer_norm_eps, "layer_norm_eps", "layer_norm_epsilon")
+    add(writer.add_expert_count, "num_local_experts", "num_experts", "n_routed_experts")
+    add(writer.add_expert_used_count, "num_experts_per_tok")
+    add(writer.add_expert_group_count, "n_group")
+    add(writer.add_expert_group_used_count, "topk_group")
+    add(lambda name: writer.add_expert_gating_func(gguf.ExpertGatingFuncType[name.upper()]), "scoring_func")
 
 
 def write_head_size(writer, config):
