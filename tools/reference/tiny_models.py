@@ -2,7 +2,7 @@
 """Makes tiny random models of every family, with the logits and the continuation that transformers computes.
 
 usage: tiny_models.py OUT [--seed N] [--families a,b] [--random-dimensions] [--format f32|f16|bf16|q8_0|...]
-                      [--tokens N] [--check-llama-cpp]
+                      [--tokens N] [--older-config] [--check-llama-cpp]
        tiny_models.py --fixtures [OUT] [--families a,b]      (OUT: Tests/Fixtures/families)
        tiny_models.py --list
 
@@ -14,6 +14,8 @@ For each model, in OUT/NAME:
   NAME.ids.npy        int32 (tokens), the prompt
   NAME.logits.npy     float32 (tokens, vocabulary), the logits after every token of the prompt
   NAME.greedy.npy     int32 (32), the likeliest tokens after it, each found by computing the whole sequence anew
+
+--fixtures writes small ones in 16 bits, with 16 tokens and 16 more, and no tokenizer beside the checkpoint.
 
 OUT/index.json lists them. The logits are exact for the file: its weights are rounded to its block format before
 anything is computed. A seed is searched for which no decision is close: every expert chosen leads the first one left
@@ -48,8 +50,10 @@ import make_model_fixtures as fixtures
 import moe_gguf
 from families import base
 
-TOKENS = 48
-STEPS = 32
+TOKENS, STEPS = 48, 32
+FIXTURE_TOKENS, FIXTURE_STEPS = 16, 16
+# Fixtures are for tests of arithmetic in 8 bits, too: their decisions are clearer by so much.
+FIXTURE_CLARITY = 3
 ATTEMPTS = 4000
 # A weight is drawn for so many prompts before the next one is.
 PROMPTS_PER_MODEL = 12
@@ -94,46 +98,55 @@ def logits(model, ids):
         return model(torch.tensor([list(ids)]), use_cache=False).logits[0].float().numpy()
 
 
-def continued(model, ids, steps):
-    """(the likeliest tokens that follow, the smallest lead among them as a share of the range of the logits)."""
+def continued(model, ids, steps, clear_lead):
+    """(the likeliest tokens that follow, the smallest lead among them as a share of the range of the logits), or
+    fewer tokens than asked for when a lead is below `clear_lead`."""
     found, lead = [], np.inf
     for _ in range(steps):
         row = logits(model, ids + found)[-1]
         second, first = np.partition(row, -2)[-2:]
         lead = min(lead, float(first - second) / float(row.max() - row.min()))
-        if lead < CLEAR_LEAD:
+        if lead < clear_lead:
             break
         found.append(int(row.argmax()))
     return found, lead
 
 
-def search(family, config, model, seed, format, tokens, steps):
+def search(family, config, model, seed, format, tokens, steps, clarity):
     """Weights and a prompt that leave no decision close: (state, ids, greedy, margin, lead, attempt)."""
+    clear_margin, clear_lead = clarity * family.clear_margin, clarity * CLEAR_LEAD
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng([seed, zlib.crc32(family.name.encode()), attempt])
         if attempt % PROMPTS_PER_MODEL == 0:
             state = rounded(family, family.random_state(model, rng), format)
             fixtures.set_state(model, state)
         ids = rng.integers(0, 256 + len(fixtures.MERGED), tokens).tolist()
-        if family.margin(model, config, ids) < family.clear_margin:
+        if family.margin(model, config, ids) < clear_margin:
             continue
-        greedy, lead = continued(model, ids, steps)
-        if lead < CLEAR_LEAD:
+        greedy, lead = continued(model, ids, steps, clear_lead)
+        if lead < clear_lead:
             continue
         margin = family.margin(model, config, ids + greedy)
-        if margin >= family.clear_margin:
+        if margin >= clear_margin:
             return state, ids, greedy, margin, lead, attempt
     sys.exit(f"{family.name}: no seed in {ATTEMPTS} leaves every decision clear")
 
 
-def save_checkpoint(folder, family, config, model, format, ids, expected):
-    """The directory as transformers saves it, loaded again to see that it says the same."""
+def save_checkpoint(folder, family, config, model, format, ids, expected, older_config, bare):
+    """The directory as transformers saves it, loaded again to see that it says the same. A bare one holds
+    configuration and weights only."""
     import torch
 
     shutil.rmtree(folder, ignore_errors=True)
     model.config = config
     family.save(model, folder, getattr(torch, element_of(format)))
-    huggingface.save_tokenizer(folder, STAGES[family.pre_tokenizer])
+    if older_config:
+        path = folder / "config.json"
+        path.write_text(json.dumps(family.older_config(json.loads(path.read_text())), indent=2, sort_keys=True) + "\n")
+    if bare:
+        (folder / "generation_config.json").unlink(missing_ok=True)
+    else:
+        huggingface.save_tokenizer(folder, STAGES[family.pre_tokenizer])
     for file in folder.iterdir():
         file.chmod(0o644)
     loaded = family.load(folder, config)
@@ -163,6 +176,9 @@ def compare_with_llama_cpp(family, config, model, state, format, suffix, form, i
     """How far llama.cpp is from transformers on a form of the file, and, where it computes something else by design,
     from transformers made to compute that. It rounds what it multiplies with weights in fewer than 32 bits, so that
     it has to agree closely on the same weights as F32."""
+    if refusal := family.llama_cpp_refuses(config):
+        print(f"  {family.name}{suffix}.gguf: llama.cpp does not load it: {refusal}", flush=True)
+        return dict(refuses=refusal)
     padded = family.padded_for_llama_cpp(config, state)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.gguf"
@@ -175,7 +191,8 @@ def compare_with_llama_cpp(family, config, model, state, format, suffix, form, i
     found = difference(expected, theirs)
     if rounding:
         found["f32"] = difference(expected, plain)
-    line = f"  {family.name}{suffix}.gguf: llama.cpp differs by {found['relative']:.1e} of the range, KL {found['kl']:.1e}"
+    line = (f"  {family.name}{suffix}.gguf: llama.cpp differs by {found['relative']:.1e} of the range,"
+            f" KL {found['kl']:.1e}")
     if family.llama_cpp_differs:
         imitation = copy.deepcopy(model)
         family.imitate_llama_cpp(imitation)
@@ -191,34 +208,44 @@ def compare_with_llama_cpp(family, config, model, state, format, suffix, form, i
 
 
 def make(family, out, arguments):
-    seed, format = arguments.seed, arguments.format
-    tokens, steps = arguments.tokens, STEPS
+    seed, format, fixtures_wanted = arguments.seed, arguments.format, arguments.fixtures
+    tokens, steps, clarity, older_config = arguments.tokens, STEPS, 1, arguments.older_config
     rng = np.random.default_rng([seed, zlib.crc32(family.name.encode())])
-    config = family.config(rng, arguments.random_dimensions)
+    if fixtures_wanted:
+        config, format = family.fixture_config(rng), family.fixture_format
+        tokens, steps, clarity = FIXTURE_TOKENS, FIXTURE_STEPS, FIXTURE_CLARITY
+        older_config = family.fixture_older_config
+    else:
+        config = family.config(rng, arguments.random_dimensions)
     model = family.model(config)
-    state, ids, greedy, margin, lead, attempt = search(family, config, model, seed, format, tokens, steps)
+    state, ids, greedy, margin, lead, attempt = search(
+        family, config, model, seed, format, tokens, steps, clarity)
 
     folder = out / family.name
     folder.mkdir(parents=True, exist_ok=True)
     expected = logits(model, ids)
-    np.save(folder / f"{family.name}.ids.npy", np.array(ids, dtype=np.int32))
-    np.save(folder / f"{family.name}.logits.npy", expected.astype(np.float32))
-    np.save(folder / f"{family.name}.greedy.npy", np.array(greedy, dtype=np.int32))
     entry = dict(
         name=family.name, architecture=family.architecture, format=format, tokens=tokens, seed=seed, attempt=attempt,
-        margin=None if np.isinf(margin) else round(margin, 5), lead=round(lead, 5), hf=None, gguf=[], llama_cpp={},
+        margin=None if np.isinf(margin) else round(margin, 5), lead=round(lead, 5), hf=None, gguf=[],
         llama_cpp_differs=family.llama_cpp_differs)
+    for part, array in [("ids", np.array(ids, dtype=np.int32)), ("logits", expected.astype(np.float32)),
+                        ("greedy", np.array(greedy, dtype=np.int32))]:
+        entry[part] = f"{family.name}/{family.name}.{part}.npy"
+        np.save(out / entry[part], array)
     print(f"{family.name}: attempt {attempt}, margin {margin:.3f}, lead {lead:.4f}, logits {expected.std():.2f}",
           flush=True)
     for suffix, form in family.forms().items():
+        if fixtures_wanted and suffix not in family.fixture_forms:
+            continue
         path = folder / f"{family.name}{suffix}.gguf"
         write_gguf(path, path.stem, family, config, state, format, *form)
         entry["gguf"].append(f"{family.name}/{path.name}")
         if arguments.check_llama_cpp:
-            entry["llama_cpp"][path.name] = compare_with_llama_cpp(
+            entry.setdefault("llama_cpp", {})[path.name] = compare_with_llama_cpp(
                 family, config, model, state, format, suffix, form, ids, expected)
     if family.saves_checkpoint:
-        save_checkpoint(folder / "hf", family, config, model, format, ids, expected)
+        save_checkpoint(folder / "hf", family, config, model, format, ids, expected, older_config,
+                        fixtures_wanted)
         entry["hf"] = f"{family.name}/hf"
     return entry
 
@@ -232,6 +259,8 @@ def main():
     parser.add_argument("--format", default="f32", choices=list(base.kinds()), help="of the matrices in the GGUF")
     parser.add_argument("--tokens", type=int, default=TOKENS, help=f"tokens of the prompt ({TOKENS})")
     parser.add_argument("--check-llama-cpp", action="store_true", help="compare with llama.cpp as well")
+    parser.add_argument("--older-config", action="store_true", help="write config.json as transformers before 5 did")
+    parser.add_argument("--fixtures", action="store_true", help="the small models for tests")
     parser.add_argument("--list", action="store_true", help="print the families and stop")
     arguments = parser.parse_args()
     known = families.every()
@@ -239,9 +268,12 @@ def main():
         for family in known.values():
             print(f"{family.name:20} {family.architecture:14} {family.transformers_name}")
         return
+    if arguments.fixtures and arguments.out is None:
+        arguments.out = HERE.parent.parent / "Tests/Fixtures/families"
     if arguments.out is None:
         parser.error("OUT is missing")
-    names = arguments.families.split(",") if arguments.families else list(known)
+    every = [name for name, family in known.items() if family.in_fixtures or not arguments.fixtures]
+    names = arguments.families.split(",") if arguments.families else every
     for name in names:
         if name not in known:
             parser.error(f"no family is called {name}; known: {', '.join(known)}")
@@ -253,7 +285,7 @@ def main():
     entries = {entry["name"]: entry for entry in json.loads(index.read_text())} if index.exists() else {}
     for name in names:
         entries[name] = make(known[name], arguments.out, arguments)
-        index.write_text(json.dumps(list(entries.values()), indent=1) + "\n")
+        index.write_text(json.dumps([entries[name] for name in sorted(entries)], indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,12 @@ class Family:
     clear_margin = 0.01
     #: None where llama.cpp computes the same thing; else a few words that say what it does differently.
     llama_cpp_differs = None
+    #: What is in Tests/Fixtures: whether it is there, the format, whether config.json is in the older style, and which
+    #: of `forms`.
+    in_fixtures = True
+    fixture_format = "bf16"
+    fixture_older_config = False
+    fixture_forms = ("",)
     #: Whether there is a checkpoint in Hugging Face's layout; a model that transformers does not have is GGUF only.
     saves_checkpoint = True
 
@@ -68,7 +74,8 @@ class Family:
                       pad_token_id=None)
         if "rope_parameters" not in members:
             shared["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0}
-        return getattr(transformers, self.transformers_name + "Config")(**{**shared, **members, **self.members})
+        return getattr(transformers, self.transformers_name + "Config")(
+            **copy.deepcopy({**shared, **members, **self.members}))
 
     def reference_config(self, config):
         """The configuration, a copy, that the model computing the reference gets."""
@@ -99,6 +106,20 @@ class Family:
 
     def is_router(self, name):
         return name.endswith((".gate.weight", ".router.weight", ".router.layer.weight"))
+
+    def older_config(self, members):
+        """The members of config.json as most published checkpoints have them: transformers before 5 kept what
+        belongs to the rotary embedding outside of `rope_parameters`."""
+        members = dict(members)
+        rope = members.pop("rope_parameters")
+        members["rope_theta"] = rope.pop("rope_theta")
+        if (partial := rope.pop("partial_rotary_factor", None)) is not None:
+            members["partial_rotary_factor"] = partial
+        kind = rope.pop("rope_type")
+        members["rope_scaling"] = None if kind == "default" else rope | {
+            "rope_type" if kind == "llama3" else "type": kind}
+        members["torch_dtype"] = members.pop("dtype")
+        return members
 
     # How it is written
 
@@ -143,6 +164,10 @@ class Family:
 
     # llama.cpp
 
+    def llama_cpp_refuses(self, config):
+        """None where llama.cpp loads the file; else a few words that say why it does not."""
+        return None
+
     def imitate_llama_cpp(self, model):
         """Changes a model to compute what llama.cpp does where that differs; else it is never called."""
         raise NotImplementedError
@@ -161,27 +186,50 @@ class Family:
         """Every choice made for `hidden` (tokens, width): [(values (tokens, candidates), how many are taken)]."""
         return [(hidden @ router.weight.T, experts_used(config))]
 
-    def margin(self, model, config, ids):
-        """The smallest lead of the last one taken over the first one left out, over all choices for `ids`."""
+    def other_decisions(self, router, hidden, config):
+        """The last of `decisions` as it would be without something that is particular to the family: [values]. A
+        prompt is one where each of them, somewhere, chooses other experts."""
+        return []
+
+    def decide(self, model, ids):
+        """[(router, hidden (tokens, width))] while a sequence is computed."""
         import torch
 
-        margins = [np.inf]
-
-        def look(router, inputs, _):
-            hidden = inputs[0].reshape(-1, inputs[0].shape[-1])
-            for values, count in self.decisions(router, hidden, config):
-                if count < values.shape[-1]:
-                    ranked = values.sort(-1, descending=True).values
-                    margins.append(float((ranked[:, count - 1] - ranked[:, count]).min()))
-
-        hooks = [router.register_forward_hook(look) for router in self.routers(model)]
+        found = []
+        hooks = [
+            router.register_forward_hook(
+                lambda router, inputs, _: found.append((router, inputs[0].reshape(-1, inputs[0].shape[-1]))))
+            for router in self.routers(model)]
         try:
             with torch.no_grad():
                 model(torch.tensor([ids]), use_cache=False)
         finally:
             for hook in hooks:
                 hook.remove()
-        return min(margins)
+        return found
+
+    def margin(self, model, config, ids):
+        """The smallest lead of the last one taken over the first one left out, over all choices for `ids`; 0 where
+        these do not tell the family's choices from others."""
+        import torch
+
+        margins, told = [np.inf], []
+        with torch.no_grad():
+            for router, hidden in self.decide(model, ids):
+                choices = self.decisions(router, hidden, config)
+                for values, count in choices:
+                    if count < values.shape[-1]:
+                        ranked = values.sort(-1, descending=True).values
+                        margins.append(float((ranked[:, count - 1] - ranked[:, count]).min()))
+                values, count = choices[-1]
+                told.append([count == values.shape[-1] or chosen(values, count) != chosen(other, count)
+                             for other in self.other_decisions(router, hidden, config)])
+        return min(margins) if all(map(any, zip(*told))) else 0
+
+
+def chosen(values, count):
+    """The candidates taken, (tokens, count), in order of their numbers."""
+    return values.topk(count, dim=-1).indices.sort(-1).values.tolist()
 
 
 # ------------------------------------------------------------------------------------------ configurations
@@ -223,7 +271,8 @@ def draw_heads(rng, apart=False):
     heads = kv_heads * draw(rng, 1, 2, 3)
     found = dict(num_attention_heads=heads, num_key_value_heads=kv_heads)
     if apart:
-        return found | dict(head_dim=size, hidden_size=draw(rng, 36, 40, 88, 104))
+        # Some configurations insist on a width that is a multiple of the heads.
+        return found | dict(head_dim=size, hidden_size=-(-draw(rng, 36, 40, 88, 104) // (2 * heads)) * 2 * heads)
     return found | dict(hidden_size=heads * size)
 
 

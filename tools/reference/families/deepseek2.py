@@ -34,7 +34,7 @@ class Deepseek(base.Family):
         num_experts_per_tok=4, n_shared_experts=2, moe_intermediate_size=32, intermediate_size=96, kv_lora_rank=32,
         qk_rope_head_dim=16, qk_nope_head_dim=32, v_head_dim=32)
     fixture_members = dict(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2, n_routed_experts=6,
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2, n_routed_experts=6,
         num_experts_per_tok=2, n_shared_experts=1, moe_intermediate_size=8, intermediate_size=24, kv_lora_rank=16,
         qk_rope_head_dim=6, qk_nope_head_dim=10, v_head_dim=12, tie_word_embeddings=True)
     groups = 1
@@ -121,6 +121,10 @@ def grouped(scores, groups, used, score_of_group):
     return by_group, scores.masked_fill(mask == 0, -torch.inf)
 
 
+def best(scores):
+    return scores.amax(-1)
+
+
 def two_best(scores):
     return scores.topk(2, dim=-1).values.sum(-1)
 
@@ -133,12 +137,13 @@ class DeepseekV2(Deepseek):
         scores = hidden @ router.weight.T
         if config.topk_method == "greedy":
             return [(scores, config.num_experts_per_tok)]
-        groups, scores = grouped(scores, config.n_group, config.topk_group, lambda values: values.amax(-1))
+        groups, scores = grouped(scores, config.n_group, config.topk_group, best)
         return [(groups, config.topk_group), (scores, config.num_experts_per_tok)]
 
 
 class DeepseekV2Lite(DeepseekV2):
     """Queries straight from the hidden state, no groups."""
+    fixture_forms = ("", "-legacy")
     llama_cpp_layers = 27  # as many as the released one has, which is how llama.cpp knows it
 
     def padded_for_llama_cpp(self, config, state):
@@ -156,6 +161,7 @@ class DeepseekV2Lite(DeepseekV2):
 
 class DeepseekV2Grouped(DeepseekV2):
     """Queries by way of a low rank; of a group counts its best expert."""
+    fixture_older_config = True
     groups = 4
     llama_cpp_differs = "it scores a group by its two best experts, not by the best one"
 
@@ -164,10 +170,14 @@ class DeepseekV2Grouped(DeepseekV2):
         rope_parameters=yarn(0.707))
     default_members = Deepseek.default_members | dict(q_lora_rank=64)
     fixture_members = Deepseek.fixture_members | dict(
-        q_lora_rank=20, n_routed_experts=6, n_group=3, topk_group=2, num_experts_per_tok=3)
+        q_lora_rank=20, n_routed_experts=9, n_group=3, topk_group=1, num_experts_per_tok=2)
 
     def random_members(self, rng):
         return super().random_members(rng) | dict(q_lora_rank=base.draw(rng, 20, 28, 44))
+
+    def other_decisions(self, router, hidden, config):
+        probabilities = (hidden @ router.weight.T).softmax(-1)
+        return [grouped(probabilities, config.n_group, config.topk_group, two_best)[1]]
 
     def imitate_llama_cpp(self, model):
         def forward(router, hidden):
@@ -193,7 +203,7 @@ class DeepseekV3(Deepseek):
         topk_method="noaux_tc", num_nextn_predict_layers=0)
     default_members = Deepseek.default_members | dict(q_lora_rank=64, n_shared_experts=1)
     fixture_members = Deepseek.fixture_members | dict(
-        q_lora_rank=20, n_routed_experts=6, n_group=3, topk_group=2, num_experts_per_tok=3)
+        q_lora_rank=20, n_routed_experts=9, n_group=3, topk_group=1, num_experts_per_tok=2)
 
     def random_members(self, rng):
         return super().random_members(rng) | dict(
@@ -203,6 +213,12 @@ class DeepseekV3(Deepseek):
         scores = (hidden @ router.weight.T).sigmoid() + router.e_score_correction_bias
         groups, scores = grouped(scores, config.n_group, config.topk_group, two_best)
         return [(groups, config.topk_group), (scores, config.num_experts_per_tok)]
+
+    def other_decisions(self, router, hidden, config):
+        scores = (hidden @ router.weight.T).sigmoid()
+        uncorrected = grouped(scores, config.n_group, config.topk_group, two_best)[1]
+        scores = scores + router.e_score_correction_bias
+        return [uncorrected, scores, grouped(scores, config.n_group, config.topk_group, best)[1]]
 
 
 FAMILIES = [

@@ -13,7 +13,7 @@ class Dense(base.Family):
     default_members = dict(
         hidden_size=64, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, intermediate_size=160)
     fixture_members = dict(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, intermediate_size=40,
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, intermediate_size=40,
         tie_word_embeddings=True)
     heads_apart = False
 
@@ -55,6 +55,7 @@ class Llama(Dense):
     name = "llama"
     architecture = "llama"
     transformers_name = "Llama"
+    fixture_format = "f16"
     pre_tokenizer = "llama-bpe"
     heads_apart = True
 
@@ -72,6 +73,7 @@ class Llama(Dense):
 
 class Llama3(Llama):
     """Rotary frequencies stretched by how often they turn within the context first trained on."""
+    fixture_older_config = True
     rope = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
             "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
 

@@ -14,7 +14,7 @@ class Ernie(base.Family):
         moe_num_experts=8, moe_k=2, moe_intermediate_size=32, moe_num_shared_experts=2, moe_layer_start_index=1,
         moe_layer_interval=1)
     fixture_members = dict(
-        hidden_size=32, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1, intermediate_size=12,
+        hidden_size=24, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1, intermediate_size=12,
         moe_num_experts=4, moe_k=2, moe_intermediate_size=12, moe_num_shared_experts=1, moe_layer_start_index=1,
         moe_layer_interval=2)
 
@@ -37,6 +37,13 @@ class Ernie(base.Family):
     def decisions(self, router, hidden, config):
         scores = (hidden @ router.weight.T).softmax(-1)
         return [(scores + router.moe_statics.e_score_correction_bias.squeeze(), config.moe_k)]
+
+    def other_decisions(self, router, hidden, config):
+        return [hidden @ router.weight.T]
+
+    def llama_cpp_refuses(self, config):
+        everywhere = config.moe_layer_interval == 1
+        return None if everywhere else "it wants experts in every layer after the leading dense ones"
 
     def tensors(self, config, state):
         out = base.top_tensors(config, state)

@@ -12,6 +12,8 @@ class Glm4Moe(base.Family):
     architecture = "glm4moe"
     transformers_name = "Glm4Moe"
     clear_margin = 0.002  # of probabilities
+    fixture_older_config = True
+    fixture_forms = ("", "-nextn")
     fixed = dict(rms_norm_eps=1e-5, tie_word_embeddings=False, norm_topk_prob=True, routed_scaling_factor=1.5,
                  n_group=1, topk_group=1, first_k_dense_replace=1, attention_bias=True, num_nextn_predict_layers=0,
                  rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5})
@@ -20,7 +22,7 @@ class Glm4Moe(base.Family):
         intermediate_size=96, n_routed_experts=16, num_experts_per_tok=4, moe_intermediate_size=32,
         n_shared_experts=1, use_qk_norm=True)
     fixture_members = dict(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=20,
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=20,
         intermediate_size=24, n_routed_experts=5, num_experts_per_tok=2, moe_intermediate_size=8, n_shared_experts=1,
         use_qk_norm=True, tie_word_embeddings=True)
 
@@ -31,12 +33,15 @@ class Glm4Moe(base.Family):
             moe_intermediate_size=base.draw(rng, 20, 36), n_shared_experts=base.draw(rng, 1, 2),
             use_qk_norm=bool(base.draw(rng, 0, 1)), first_k_dense_replace=base.draw(rng, 0, 1),
             routed_scaling_factor=base.draw(rng, 1.0, 2.5), head_dim=base.draw(rng, 20, 24, 40))
-        found["rope_parameters"] = base.draw_rotary(rng, "default") | {"partial_rotary_factor": base.draw(rng, 0.5, 1.0)}
-        return found
+        partial = {"partial_rotary_factor": base.draw(rng, 0.5, 1.0)}
+        return found | dict(rope_parameters=base.draw_rotary(rng, "default") | partial)
 
     def decisions(self, router, hidden, config):
         scores = (hidden @ router.weight.T).sigmoid() + router.e_score_correction_bias
         return [(scores, config.num_experts_per_tok)]
+
+    def other_decisions(self, router, hidden, config):
+        return [hidden @ router.weight.T]
 
     def tensors(self, config, state):
         out = base.top_tensors(config, state)
@@ -78,10 +83,11 @@ class Glm4Moe(base.Family):
                     out[name.replace(f"blk.{last}.", f"blk.{extra}.")] = array
             embedding = out["token_embd.weight"]
             out[f"blk.{extra}.nextn.eh_proj.weight"] = embedding.repeat(2, axis=1)[:width]
-            out[f"blk.{extra}.nextn.embed_tokens.weight"] = embedding
             for norm in ("enorm", "hnorm", "shared_head_norm"):
                 out[f"blk.{extra}.nextn.{norm}.weight"] = out["output_norm.weight"]
-            out[f"blk.{extra}.nextn.shared_head_head.weight"] = out.get("output.weight", embedding)
+            if not config.tie_word_embeddings:
+                out[f"blk.{extra}.nextn.embed_tokens.weight"] = embedding
+                out[f"blk.{extra}.nextn.shared_head_head.weight"] = out["output.weight"]
             return out
 
         def write_hyperparameters(writer, config):

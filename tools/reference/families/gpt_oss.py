@@ -60,6 +60,11 @@ class GptOss(base.Family):
     def stays_float(self, name, array):
         return super().stays_float(name, array) or name.endswith(".bias")
 
+    def older_config(self, members):
+        members = super().older_config(members)
+        members["rope_scaling"]["rope_type"] = members["rope_scaling"].pop("type")
+        return members
+
     def decisions(self, router, hidden, config):
         return [(hidden @ router.weight.T + router.bias, config.num_experts_per_tok)]
 
@@ -100,6 +105,7 @@ class GptOssPacked(GptOss):
     that truncation changes nothing that counts."""
     name = "gpt-oss-mxfp4"
     llama_cpp_differs = None
+    fixture_older_config = True
     fixture_members = {**GptOss.fixture_members, "hidden_size": 32, "intermediate_size": 32}
 
     def make_config(self, **members):
@@ -132,11 +138,8 @@ class GptOssPacked(GptOss):
                 continue
             blocks, scales = packed(tensor.detach().float().numpy().swapaxes(1, 2))
             tensors[name + "_blocks"], tensors[name + "_scales"] = torch.from_numpy(blocks), torch.from_numpy(scales)
-        config = model.config.to_dict()
-        rope = config.pop("rope_parameters")
-        config |= dict(
-            architectures=["GptOssForCausalLM"], torch_dtype=str(element).removeprefix("torch."),
-            rope_theta=rope.pop("rope_theta"), rope_scaling=rope, quantization_config=dict(
+        config = model.config.to_dict() | dict(
+            architectures=["GptOssForCausalLM"], dtype=str(element).removeprefix("torch."), quantization_config=dict(
                 quant_method="mxfp4", modules_to_not_convert=[
                     "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]))
         folder.mkdir(parents=True)

@@ -9,6 +9,7 @@ class GraniteMoe(base.Family):
     name = "granitemoe"
     architecture = "granitemoe"
     transformers_name = "GraniteMoe"
+    fixture_format = "f16"
     pre_tokenizer = "llama-bpe"
     fixed = dict(rms_norm_eps=1e-6, embedding_multiplier=6.0, attention_multiplier=0.4, residual_multiplier=0.5,
                  logits_scaling=1.5)
@@ -16,7 +17,7 @@ class GraniteMoe(base.Family):
         hidden_size=64, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, intermediate_size=32,
         num_local_experts=16, num_experts_per_tok=4, tie_word_embeddings=False)
     fixture_members = dict(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, intermediate_size=12,
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, intermediate_size=12,
         num_local_experts=5, num_experts_per_tok=2, tie_word_embeddings=True, logits_scaling=0.2)
 
     def random_members(self, rng):

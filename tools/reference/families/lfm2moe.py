@@ -10,7 +10,8 @@ class Lfm2Moe(base.Family):
     name = "lfm2moe"
     architecture = "lfm2moe"
     transformers_name = "Lfm2Moe"
-    clear_margin = 0.002  # of sigmoids
+    clear_margin = 0.001  # of sigmoids
+    fixture_older_config = True
     # There is no place for an output of its own in llama.cpp's files.
     fixed = dict(tie_word_embeddings=True)
     default_members = dict(

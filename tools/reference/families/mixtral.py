@@ -15,11 +15,14 @@ class Mixtral(base.Family):
         hidden_size=64, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, intermediate_size=64,
         num_local_experts=8, num_experts_per_tok=2)
     fixture_members = dict(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, intermediate_size=12,
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, intermediate_size=12,
         num_local_experts=4, num_experts_per_tok=2, tie_word_embeddings=True)
 
     def random_members(self, rng):
-        return base.draw_heads(rng, apart=bool(base.draw(rng, 0, 1))) | dict(
+        # The head size is named where it follows from the width, too: transformers computes YaRN from what is named.
+        heads = base.draw_heads(rng, apart=bool(base.draw(rng, 0, 1)))
+        heads.setdefault("head_dim", heads["hidden_size"] // heads["num_attention_heads"])
+        return heads | dict(
             num_hidden_layers=base.draw(rng, 2, 3, 4), num_local_experts=base.draw(rng, 3, 5, 8),
             num_experts_per_tok=base.draw(rng, 1, 2, 3), intermediate_size=base.draw(rng, 20, 36, 64),
             rope_parameters=base.draw_rotary(rng, "default", "linear", "yarn"))

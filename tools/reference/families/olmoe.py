@@ -15,8 +15,8 @@ class Olmoe(base.Family):
         hidden_size=64, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4, intermediate_size=32,
         num_experts=16, num_experts_per_tok=4)
     fixture_members = dict(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2, intermediate_size=12,
-        num_experts=5, num_experts_per_tok=2, tie_word_embeddings=True)
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2, intermediate_size=12,
+        num_experts=5, num_experts_per_tok=2, tie_word_embeddings=False)
 
     def random_members(self, rng):
         return base.draw_heads(rng) | dict(

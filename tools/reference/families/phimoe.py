@@ -1,4 +1,4 @@
-"""Phi 3.5 MoE: layer norms, biases everywhere but in the experts, the sparse mixer's two experts, long rotary factors."""
+"""Phi 3.5 MoE: layer norms, biases all over but in experts, two experts by the sparse mixer, long rotary factors."""
 
 import functools
 import math
@@ -13,7 +13,7 @@ class Phimoe(base.Family):
     name = "phimoe"
     architecture = "phimoe"
     transformers_name = "Phimoe"
-    clear_margin = 0.0015
+    clear_margin = 0.0015  # of distances relative to a logit
     llama_cpp_differs = "RMS norms for layer norms, gates renormalised over the two best instead of the sparse mixer's"
     fixed = dict(rms_norm_eps=1e-5, tie_word_embeddings=False, attention_bias=True, lm_head_bias=True,
                  num_experts_per_tok=2, router_jitter_noise=0.1, sliding_window=None)
@@ -21,8 +21,13 @@ class Phimoe(base.Family):
         hidden_size=64, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, intermediate_size=64,
         num_local_experts=8)
     fixture_members = dict(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, intermediate_size=12,
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, intermediate_size=12,
         num_local_experts=4)
+
+    fixture_older_config = True
+
+    def older_config(self, members):
+        return super().older_config(members) | dict(architectures=["PhiMoEForCausalLM"])
 
     def random_members(self, rng):
         return base.draw_heads(rng) | dict(
@@ -106,6 +111,7 @@ class PhimoeLongRope(Phimoe):
     def __init__(self, name, trained):
         super().__init__(name)
         self.trained = trained
+        self.in_fixtures = self.takes_long_factors = trained < 48
 
     def make_config(self, **members):
         pairs = members["hidden_size"] // members["num_attention_heads"] // 2
@@ -118,9 +124,9 @@ class PhimoeLongRope(Phimoe):
 
     def reference_config(self, config):
         config = super().reference_config(config)
-        if self.trained < 256:
+        if self.takes_long_factors:
             config.rope_parameters["short_factor"] = config.rope_parameters["long_factor"]
         return config
 
 
-FAMILIES = [Phimoe(), PhimoeLongRope("phimoe-short-rope", 256), PhimoeLongRope("phimoe-long-rope", 24)]
+FAMILIES = [Phimoe(), PhimoeLongRope("phimoe-short-rope", 256), PhimoeLongRope("phimoe-long-rope", 8)]

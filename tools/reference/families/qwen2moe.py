@@ -7,15 +7,16 @@ class Qwen2Moe(base.Family):
     name = "qwen2moe"
     architecture = "qwen2moe"
     transformers_name = "Qwen2Moe"
+    fixture_format = "f16"
 
     fixed = dict(norm_topk_prob=False, rms_norm_eps=1e-6, decoder_sparse_step=1, tie_word_embeddings=False)
     default_members = dict(
         hidden_size=64, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, num_experts=12,
         num_experts_per_tok=3, moe_intermediate_size=32, shared_expert_intermediate_size=64, intermediate_size=96)
     fixture_members = dict(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, num_experts=4,
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, num_experts=4,
         num_experts_per_tok=2, moe_intermediate_size=12, shared_expert_intermediate_size=20, intermediate_size=48,
-        tie_word_embeddings=True)
+        tie_word_embeddings=False)
 
     def random_members(self, rng):
         return base.draw_heads(rng) | dict(

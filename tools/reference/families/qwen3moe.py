@@ -14,7 +14,7 @@ class Qwen3Moe(base.Family):
         hidden_size=64, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=32,
         num_experts=16, num_experts_per_tok=4, moe_intermediate_size=32, intermediate_size=96)
     fixture_members = dict(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=20, num_experts=5,
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=20, num_experts=5,
         num_experts_per_tok=2, moe_intermediate_size=12, intermediate_size=48, tie_word_embeddings=True)
 
     def random_members(self, rng):

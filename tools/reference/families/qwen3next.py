@@ -10,6 +10,7 @@ class Qwen3Next(base.Family):
     architecture = "qwen3next"
     transformers_name = "Qwen3Next"
     clear_margin = 0.005
+    fixture_older_config = True
     fixed = dict(tie_word_embeddings=False)
     default_members = dict(
         hidden_size=128, intermediate_size=256, moe_intermediate_size=64, shared_expert_intermediate_size=64,
@@ -44,6 +45,11 @@ class Qwen3Next(base.Family):
         # As published; transformers makes up layer_types from the interval, but does not keep it.
         return super().make_config(layer_types=layers, rope_parameters=rope, full_attention_interval=interval,
                                    partial_rotary_factor=rotated, **members)
+
+    def older_config(self, members):
+        members = super().older_config(members)
+        del members["layer_types"]  # follow from the interval
+        return members
 
     def random_weight(self, name, shape, rng):
         if name.endswith("A_log"):

@@ -18,6 +18,7 @@ class SmallThinker(base.Family):
     name = "smallthinker"
     architecture = "smallthinker"
     clear_margin = 0.003
+    fixture_format = "f16"
     # llama.cpp decides by the position of a layer: without a position embedding and without a window is every fourth
     # one, from the first, if the file has a window at all.
     period = 4
@@ -47,6 +48,9 @@ class SmallThinker(base.Family):
             "vocab_size": base.VOCABULARY, "max_position_embeddings": 256, "rms_norm_eps": 1e-6,
             "rope_theta": 10000.0, "rope_layout": layout,
             "sliding_window_layout": layout if windows else [0] * layers, **members})
+
+    def older_config(self, members):
+        return members
 
     def reference_config(self, config):
         return config
