@@ -5,7 +5,7 @@ import importlib
 #: Modules of this package; each has a list `FAMILIES` of `Family` instances.
 MODULES = [
     "qwen3moe", "qwen2moe", "olmoe", "mixtral", "deepseek2", "granitemoe", "phimoe", "ernie4_5_moe", "glm4moe",
-    "dense",
+    "dense", "gpt_oss", "lfm2moe", "qwen3next", "smallthinker",
 ]
 
 

@@ -142,11 +142,28 @@ class Family:
         """Whether a tensor is F32 in every file: vectors and routers are, as llama.cpp's converter has it."""
         return array.ndim == 1 or "ffn_gate_inp" in name
 
+    def kind(self, name, wanted):
+        """The block format of a tensor in a file whose matrices are to be `wanted`."""
+        return wanted
+
     def rounded(self, name, array, kind):
         """A weight of `state` as a block format has it; routers and rows that are no whole blocks keep their values."""
         if self.is_router(name) or not fits(array, kind):
             return array
         return trip(array, kind)
+
+    def save(self, model, folder, element):
+        """Writes the checkpoint, its weights as torch's `element`, in Hugging Face's layout."""
+        model.to(element).save_pretrained(folder)
+
+    def load(self, folder, config):
+        """The checkpoint as a float32 model."""
+        import torch
+        import transformers
+
+        return getattr(transformers, self.transformers_name + "ForCausalLM").from_pretrained(
+            folder, config=self.reference_config(type(config).from_pretrained(folder)), dtype=torch.float32,
+            attn_implementation="eager", experts_implementation="eager").eval()
 
     # llama.cpp
 
