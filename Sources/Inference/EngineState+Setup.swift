@@ -7,7 +7,7 @@ extension EngineState {
     init(
         model: ModelDescription, plan: MemoryPlan, arithmetic: Arithmetic, kernels: Kernels,
         weights: borrowing ResidentWeights, scratch: UnsafeMutableRawPointer,
-        keyValues: UnsafeMutableRawPointer, states: UnsafeMutableRawPointer
+        keyValues: UnsafeMutableRawPointer, states: UnsafeMutableRawPointer, routing: Routing
     ) {
         let layout = plan.scratch
         func floats(_ offset: Int) -> UnsafeMutablePointer<Float> {
@@ -47,6 +47,7 @@ extension EngineState {
         unsafe routerLogits = floats(layout.routerLogits)
         unsafe chosen = integers(layout.chosen)
         unsafe gateWeights = floats(layout.gateWeights)
+        unsafe rankCounts = integers(layout.rankCounts)
         unsafe widths = bytes(layout.widths)
         unsafe expertPlanes = bytes(layout.expertPlanes)
         unsafe pairOfChoice = integers(layout.pairOfChoice)
@@ -99,7 +100,7 @@ extension EngineState {
         unsafe expertCount = model.expertCount
         unsafe expertsPerToken = model.expertsPerToken
         unsafe expertWidth = model.expertWidth
-        unsafe normalisesGateWeights = model.routing.normalises
+        unsafe self.routing = routing
         unsafe cacheRowBytes = plan.keyValueRows.byteCount
         unsafe contextCapacity = plan.context
         unsafe layerCount = model.layerCount
@@ -109,7 +110,10 @@ extension EngineState {
                 continue
             }
             unsafe (expertLayers + layer).initialize(
-                to: ExpertLayerState(router: weights.matrix(router.weight, arithmetic)))
+                to: ExpertLayerState(
+                    router: weights.matrix(router.weight, arithmetic),
+                    routerBias: router.bias.map { unsafe weights.vector($0) },
+                    routerCorrection: experts.correctionBias.map { unsafe weights.vector($0) }))
             for (part, shape) in experts.parts.enumerated() {
                 unsafe (expertMatrices + layer * 3 + part).initialize(
                     to: ExpertMatrix(

@@ -22,7 +22,7 @@ internal import CKernels
     var expertCount = 0
     var expertsPerToken = 0
     var expertWidth = 0
-    var normalisesGateWeights = false
+    var routing: Routing
     var cacheRowBytes = 0
     var attention: AttentionShape
     var contextCapacity = 0
@@ -66,6 +66,8 @@ internal import CKernels
     var routerLogits: UnsafeMutablePointer<Float>  // (T, experts)
     var chosen: UnsafeMutablePointer<Int32>  // (T, k)
     var gateWeights: UnsafeMutablePointer<Float>  // (T, k)
+    /// Ranks of `chosen` that are computed, from the best on: (T); the others' weights are 0.
+    var rankCounts: UnsafeMutablePointer<Int32>
     /// What stands in for the router's choice while a recorded routing is forced.
     var forced: ForcedRouting?
     /// Planes wanted, by choice: (T, k); 0 for a choice that this layer does not compute.
@@ -161,6 +163,10 @@ internal import CKernels
 @unsafe struct ExpertLayerState {
     /// Of no rows where there is one expert, which every token uses.
     var router: Matrix
+    /// Added to the router's output: (experts).
+    var routerBias: UnsafePointer<Float>?
+    /// Added to the probabilities for the choice: (experts).
+    var routerCorrection: UnsafePointer<Float>?
 }
 
 /// The pairs that a leased expert computes; its matrices are in `readyMatrices`.
@@ -181,6 +187,7 @@ extension EngineState {
             sequences: sequences,
             routerLogits: routerLogits,
             input: normed.floats, residual: hidden, chosen: chosen, gateWeights: gateWeights,
+            rankCounts: rankCounts,
             outputRow: pairOfChoice, expertOutput: expertOutput)
     }
 }

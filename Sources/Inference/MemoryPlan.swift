@@ -256,17 +256,10 @@ public struct MemoryPlan: Sendable {
                 continue
             }
             if experts.shared != nil || experts.biases != nil || experts.router == nil
-                || experts.router?.bias != nil || experts.correctionBias != nil
                 || experts.routesEarly || model.activation != .silu
             {
                 try refuse("layer \(layer.index)'s kind of experts is")
             }
-        }
-        guard model.routing.gating == .softmax,
-            model.routing.scale == 1, model.routing.groupCount == 1
-        else {
-            try refuse("its routing is")
-            return
         }
     }
 

@@ -23,7 +23,8 @@ struct ScratchLayout: Sendable {
         value = 0, projected = 0
     var routerLogits = 0, chosen = 0, gateWeights = 0, pairOfChoice = 0, tokenOfPair = 0,
         firstPair = 0
-    var widths = 0, expertPlanes = 0, distinctPlanes = 0, isHere = 0, guessedLogits = 0,
+    var rankCounts = 0, widths = 0, expertPlanes = 0, distinctPlanes = 0, isHere = 0,
+        guessedLogits = 0,
         prefetched = 0
     var distinct = 0, ready = 0, expertMatrices = 0, readyMatrices = 0, gateRows = 0,
         expertOutput = 0, logits = 0, attentionBuffers = 0, spanResults = 0,
@@ -89,6 +90,7 @@ struct ScratchLayout: Sendable {
         routerLogits = take(chunk * model.expertCount * 4)
         chosen = take(pairs * 4)
         gateWeights = take(pairs * 4)
+        rankCounts = take(chunk * 4)
         widths = take(pairs)
         expertPlanes = take(model.expertCount)
         pairOfChoice = take(pairs * 4)

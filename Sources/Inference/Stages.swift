@@ -189,40 +189,26 @@ extension EngineState {
         }
     }
 
-    /// Softmax over all experts, then the k largest in descending order, ties to the lower index.
+    /// The experts of each token, by the model's rule.
     func choose(tokens: Range<Int>) {
-        if let forced = unsafe forced {
-            for token in tokens {
-                let place = unsafe token * expertsPerToken
-                // As below: policies read the probabilities of experts that were not chosen.
-                _ = unsafe kernels.table.pointee.softmax_exp(
-                    routerLogits + token * expertCount, UInt32(expertCount))
+        for token in tokens {
+            let row = unsafe routerLogits + token * expertCount
+            let place = unsafe token * expertsPerToken
+            if let bias = unsafe expertLayers[expertLayer].routerBias {
+                unsafe kernels.table.pointee.add_scaled(bias, 1, UInt32(expertCount), row)
+            }
+            unsafe rankCounts[token] = Int32(
+                routing.choose(
+                    expertsPerToken, of: expertCount, row: row,
+                    correction: expertLayers[expertLayer].routerCorrection, kernels: kernels.table,
+                    chosen: chosen + place, weights: gateWeights + place))
+            // A recording stands in for the choice, but not for the probabilities, which policies
+            // read; and a token costs what it always does.
+            if let forced = unsafe forced {
+                unsafe rankCounts[token] = Int32(expertsPerToken)
                 unsafe forced.copy(
                     token: token, layer: expertLayer, experts: chosen + place,
                     weights: gateWeights + place)
-            }
-            return
-        }
-        for token in tokens {
-            let logits = unsafe routerLogits + token * expertCount
-            let picks = unsafe chosen + token * expertsPerToken
-            let gates = unsafe gateWeights + token * expertsPerToken
-            let sum = unsafe kernels.table.pointee.softmax_exp(logits, UInt32(expertCount))
-            var total: Float = 0
-            for rank in unsafe 0..<expertsPerToken {
-                // Starts at the first expert not yet taken, so that NaN logits still choose k
-                // experts.
-                var best = -1
-                for expert in unsafe 0..<expertCount {
-                    if unsafe taken(expert, picks, rank) { continue }
-                    if unsafe best < 0 || logits[expert] > logits[best] { best = expert }
-                }
-                unsafe picks[rank] = Int32(best)
-                unsafe gates[rank] = logits[best] / sum
-                unsafe total += gates[rank]
-            }
-            if unsafe normalisesGateWeights {
-                for rank in unsafe 0..<expertsPerToken { unsafe gates[rank] /= total }
             }
         }
     }
@@ -386,11 +372,6 @@ extension EngineState {
             x: x.row(kind, row), xStride: x.strideBytes(kind), tokens: ready[index].pairCount,
             y: y, yStride: expert.pointee.matrix.rows,
             rowBuffer: rowBuffers + worker * rowBufferLength)
-    }
-
-    private func taken(_ expert: Int, _ picks: UnsafeMutablePointer<Int32>, _ rank: Int) -> Bool {
-        for earlier in 0..<rank where unsafe picks[earlier] == Int32(expert) { return true }
-        return false
     }
 
     /// Copies one row of activations in every form that both have.
