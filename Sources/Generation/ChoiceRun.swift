@@ -13,6 +13,8 @@ final class RequestRun {
     /// Nanoseconds: when it left the queue, and when its prompt was computed.
     let started: UInt64
     var prompted: UInt64?
+    /// The choices after the first have been queued.
+    var hasQueuedOthers = false
     /// The engine's counters when it started.
     let before: EngineStatistics
 

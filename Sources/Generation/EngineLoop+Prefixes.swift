@@ -9,6 +9,8 @@ struct PrefixRestoration {
     /// Positions wanted: those that the prompt and the file have in common.
     let count: Int
     let opened: OpenFile
+    /// Blocks of the state that have been read.
+    var stateBlocks = 0
 }
 
 /// A sequence that is being written to a file, block by block.
@@ -28,6 +30,10 @@ extension EngineLoop {
         engine: borrowing Engine
     ) -> PrefixStore? {
         guard let directory = settings.prefixCacheDirectory else { return nil }
+        guard engine.stateByteCount <= UInt32.max else {
+            settings.log("states of \(engine.stateByteCount) bytes are not kept in \(directory)")
+            return nil
+        }
         var blockPositions = 256
         while blockPositions > 1,
             blockPositions * engine.bytesPerPosition > settings.prefixCacheBlockBytes
@@ -37,7 +43,8 @@ extension EngineLoop {
         return PrefixStore(
             settings: settings, directory: directory,
             key: PrefixKey.of(model, options, residentChecksum: engine.residentChecksum()),
-            bytesPerPosition: engine.bytesPerPosition, blockPositions: blockPositions)
+            bytesPerPosition: engine.bytesPerPosition, stateBytes: engine.stateByteCount,
+            blockPositions: blockPositions)
     }
 
     /// Reads a block of what a slot's prompt begins with, if there is one to read.
@@ -47,31 +54,56 @@ extension EngineLoop {
         guard let restoration = run.restoration else { return false }
         let file = restoration.file
         let known = slots[index].tokens.count
-        let block = known / file.blockPositions
-        let positions = file.positions(block)
-        guard positions.upperBound <= engine.contextCapacity else {
+        // A sequence with a state is of no use before it has all of it.
+        let isComplete = known == restoration.count
+        let block =
+            isComplete
+            ? file.positionBlocks + restoration.stateBlocks : known / file.blockPositions
+        if case .positions(let positions) = file.block(block),
+            positions.upperBound > engine.contextCapacity
+        {
             // The file's last block, of an engine with a longer context.
-            run.restoration = nil
+            giveUpRestoring(index, run)
             return false
         }
-        let end = min(positions.upperBound, restoration.count)
-        let bytes = restoration.opened.read(
-            positions.count * file.bytesPerPosition, at: file.offset(block))
+        let bytes = restoration.opened.read(file.byteCount(block), at: file.offset(block))
         guard let bytes, PrefixFile.checksum(bytes) == file.checksums[block] else {
             store?.reject(restoration, because: bytes == nil ? .truncated : .damaged)
-            run.restoration = nil
+            giveUpRestoring(index, run)
             return true
         }
-        // A block is of several layers, so a part of it cannot be given alone.
-        unsafe bytes.withUnsafeBytes {
-            unsafe engine.writePositions(positions, of: index, from: $0)
+        switch file.block(block) {
+        case .positions(let positions):
+            // A block is of several layers, so a part of it cannot be given alone.
+            unsafe bytes.withUnsafeBytes {
+                unsafe engine.writePositions(positions, of: index, from: $0)
+            }
+            let end = min(positions.upperBound, restoration.count)
+            slots[index].tokens.append(contentsOf: file.ids[known..<end])
+        case .state(let range):
+            unsafe bytes.withUnsafeBytes {
+                unsafe engine.writeState(
+                    range, of: index, from: $0, covering: restoration.count)
+            }
+            run.restoration?.stateBlocks += 1
         }
-        slots[index].tokens.append(contentsOf: file.ids[known..<end])
-        if end == restoration.count {
+        let isLast =
+            file.stateBytes == 0
+            ? slots[index].tokens.count == restoration.count
+            : block == file.checksums.count - 1
+        if isLast {
             restoration.opened.forget()
             run.restoration = nil
         }
         return true
+    }
+
+    /// The rest is computed; or all of it, where what has been read is no state yet.
+    private func giveUpRestoring(_ index: Int, _ run: ChoiceRun) {
+        run.restoration = nil
+        if engine.keepsState, engine.statePositions(of: index) != slots[index].tokens.count {
+            slots[index].tokens.removeAll(keepingCapacity: true)
+        }
     }
 
     // MARK: Writing
@@ -86,8 +118,10 @@ extension EngineLoop {
     /// A free slot whose sequence should be written.
     private var nextToSave: Int? {
         guard let store else { return nil }
-        return slots.firstIndex {
-            $0.run == nil && !$0.isSettled && store.wants($0.tokens)
+        return slots.indices.first {
+            slots[$0].run == nil && !slots[$0].isSettled && store.wants(slots[$0].tokens)
+                // What was given up while it was read has no state.
+                && engine.reusablePositions(common: slots[$0].tokens.count, of: $0) > 0
         }
     }
 
@@ -118,10 +152,14 @@ extension EngineLoop {
             saving = nil
             return
         }
-        let positions = current.file.positions(block)
-        var bytes = [UInt8](repeating: 0, count: positions.count * engine.bytesPerPosition)
+        var bytes = [UInt8](repeating: 0, count: current.file.byteCount(block))
         unsafe bytes.withUnsafeMutableBytes {
-            unsafe engine.readPositions(positions, of: current.slot, into: $0)
+            switch current.file.block(block) {
+            case .positions(let positions):
+                unsafe engine.readPositions(positions, of: current.slot, into: $0)
+            case .state(let range):
+                unsafe engine.readState(range, of: current.slot, into: $0)
+            }
         }
         current.file.checksums[block] = PrefixFile.checksum(bytes)
         do throws(PrefixFileError) {

@@ -249,7 +249,9 @@ final class EngineLoop {
             request, index: choice.index, tokenizer: tokenizer,
             vocabularyCount: engine.vocabularyCount)
         let prompt = ticket.request.prompt
-        let place = SlotPlace(slots, for: ticket)
+        let place = SlotPlace(slots, for: ticket) { common, slot in
+            engine.reusablePositions(common: common, of: slot)
+        }
         if saving?.slot == place.slot { abandonSaving() }
         if place.source != place.slot, place.count > 0 {
             engine.copySequence(from: place.source, to: place.slot, count: place.count)
@@ -355,11 +357,15 @@ final class EngineLoop {
         let prompt = request.ticket.request.prompt
         let done = slots[index].tokens.count
         if !run.hasStarted { start(run, cachedTokens: done) }
+        // A state is shared as it is or not at all, so the other choices are called while it covers
+        // what they need: all but the token whose logits each of them computes.
+        let shared = engine.keepsState && queuesOthers(run) && !request.ticket.request.echoLogprobs
+        if shared, done == prompt.count - 1 { return queueOthers(request) }
         let isResident = engine.cacheBytes >= engine.plan.streaming.needs.fullBytes
         let length =
             generates && isResident
             ? min(EngineLoop.shortSlice, engine.plan.chunk) : engine.plan.chunk
-        let part = done..<min(prompt.count, done + length)
+        let part = done..<min(shared ? prompt.count - 1 : prompt.count, done + length)
         let isLast = part.upperBound == prompt.count
         var lastLogits: [Float] = []
         if request.ticket.request.echoLogprobs, run.index == 0 {
@@ -384,16 +390,24 @@ final class EngineLoop {
             if request.ticket.request.echoLogprobs {
                 request.ticket.send(.promptLogprobs([nil] + run.promptLogprobs))
             }
-            if request.ticket.request.choices > 1 {
-                core.inbox.withLock { $0.queue.appendOthers(of: request.ticket) }
-            }
         }
+        if queuesOthers(run) { queueOthers(request) }
         if lastLogits.isEmpty {
             let logits = unsafe engine.logits
             unsafe draw(index, logits)
         } else {
             unsafe lastLogits.withUnsafeBufferPointer { unsafe draw(index, $0) }
         }
+    }
+
+    /// Whether the request has other choices, which this one is to call.
+    private func queuesOthers(_ run: ChoiceRun) -> Bool {
+        run.index == 0 && run.request.ticket.request.choices > 1 && !run.request.hasQueuedOthers
+    }
+
+    private func queueOthers(_ request: RequestRun) {
+        request.hasQueuedOthers = true
+        core.inbox.withLock { $0.queue.appendOthers(of: request.ticket) }
     }
 
     /// As the engine's, which throws nothing else if `receive` throws nothing.
@@ -455,7 +469,7 @@ final class EngineLoop {
     ) {
         counters.finished.append(reason)
         // The choices that wait for the prompt will not come any more.
-        if request.prompted == nil, reason == .cancelled, request.remaining > 1, choice == 0 {
+        if !request.hasQueuedOthers, reason == .cancelled, request.remaining > 1, choice == 0 {
             for other in 1..<request.ticket.request.choices {
                 counters.finished.append(reason)
                 request.end(other, reason, stop: nil, engine.statistics)

@@ -1,53 +1,89 @@
 internal import CHost
 internal import Glibc
 
-/// A file that holds what an engine has computed of a sequence: its ids, and their keys and values.
+/// A file that holds what an engine has computed of a sequence: its ids, their keys and values, and
+/// its state, where the model keeps one.
 ///
 /// ```
 ///   0   magic "SLUICEKV"
-///   8   version (1)                       all numbers are unsigned, little-endian, of 32 bits
+///   8   version (2)                       all numbers are unsigned, little-endian, of 32 bits
 ///   12  ids, n
 ///   16  positions per block, p
 ///   20  bytes per position, b
-///   24  key of the model and its options (32 bytes)
-///   56  ids (n)
-///       CRC-32C of each block (n / p, rounded up)
+///   24  bytes of the state, s; 0 without one
+///   28  key of the model and its options (32 bytes)
+///   60  ids (n)
+///       CRC-32C of each block
 ///       CRC-32C of everything before
-///       blocks: of p positions each, the last one of what is left; b bytes for each position
+///       blocks (n / p, rounded up) of p positions each, the last one of what is left; b bytes for
+///         each position
+///       blocks of the state, of p * b bytes each but 1024 at least, the last one of what is left
 /// ```
-/// A block is what `Engine.readPositions` gives. The file is as long as this makes it, to the byte.
+/// A block is what `Engine.readPositions` or `readState` gives. The file is as long as this makes it,
+/// to the byte. A state covers all positions, so a file that has one is of use as a whole only.
 struct PrefixFile: Sendable, Equatable {
     var ids: [Int32]
     let blockPositions: Int
     let bytesPerPosition: Int
+    let stateBytes: Int
     let key: [UInt8]
     var checksums: [UInt32]
 
     static let magic = Array("SLUICEKV".utf8)
-    static let version: UInt32 = 1
+    static let version: UInt32 = 2
     static let keyBytes = 32
-    private static let fixedBytes = 24 + keyBytes
+    private static let fixedBytes = 28 + keyBytes
     /// More than any engine has, so that a damaged number cannot ask for much memory.
     private static let mostIds = 1 << 24
 
-    init(ids: [Int32], blockPositions: Int, bytesPerPosition: Int, key: [UInt8]) {
+    init(
+        ids: [Int32], blockPositions: Int, bytesPerPosition: Int, stateBytes: Int, key: [UInt8]
+    ) {
         self.ids = ids
         self.blockPositions = blockPositions
         self.bytesPerPosition = bytesPerPosition
+        self.stateBytes = stateBytes
         self.key = key
-        checksums = Array(repeating: 0, count: (ids.count + blockPositions - 1) / blockPositions)
+        checksums = []
+        let stateBlocks = (stateBytes + stateBlockBytes - 1) / stateBlockBytes
+        checksums = Array(repeating: 0, count: positionBlocks + stateBlocks)
     }
 
-    /// The positions of a block.
-    func positions(_ block: Int) -> Range<Int> {
-        block * blockPositions..<min(ids.count, (block + 1) * blockPositions)
+    /// What a block holds.
+    enum Block: Equatable {
+        case positions(Range<Int>)
+        /// Bytes of the state.
+        case state(Range<Int>)
+    }
+
+    func block(_ index: Int) -> Block {
+        guard index >= positionBlocks else {
+            return .positions(
+                index * blockPositions..<min(ids.count, (index + 1) * blockPositions))
+        }
+        let first = (index - positionBlocks) * stateBlockBytes
+        return .state(first..<min(stateBytes, first + stateBlockBytes))
+    }
+
+    func byteCount(_ index: Int) -> Int {
+        switch block(index) {
+        case .positions(let positions): positions.count * bytesPerPosition
+        case .state(let bytes): bytes.count
+        }
     }
 
     /// Where a block begins.
-    func offset(_ block: Int) -> Int { headerBytes + block * blockPositions * bytesPerPosition }
+    func offset(_ index: Int) -> Int {
+        switch block(index) {
+        case .positions(let positions): headerBytes + positions.lowerBound * bytesPerPosition
+        case .state(let bytes): headerBytes + ids.count * bytesPerPosition + bytes.lowerBound
+        }
+    }
 
+    var positionBlocks: Int { (ids.count + blockPositions - 1) / blockPositions }
+    private var stateBlockBytes: Int { max(1024, blockPositions * bytesPerPosition) }
     var headerBytes: Int { PrefixFile.fixedBytes + 4 * (ids.count + checksums.count + 1) }
-    var fileBytes: Int { headerBytes + ids.count * bytesPerPosition }
+    var fileBytes: Int { headerBytes + ids.count * bytesPerPosition + stateBytes }
 
     /// The header's bytes.
     var header: [UInt8] {
@@ -59,6 +95,7 @@ struct PrefixFile: Sendable, Equatable {
         append(UInt32(ids.count))
         append(UInt32(blockPositions))
         append(UInt32(bytesPerPosition))
+        append(UInt32(stateBytes))
         bytes += key
         for id in ids { append(UInt32(bitPattern: id)) }
         for checksum in checksums { append(checksum) }
@@ -83,17 +120,20 @@ struct PrefixFile: Sendable, Equatable {
         guard number(fixed, 8) == PrefixFile.version else {
             throw .foreign("it has version \(number(fixed, 8))")
         }
-        guard Array(fixed[24..<56]) == key else {
+        guard Array(fixed[28..<60]) == key else {
             throw .foreign("it is of another model, or of other options")
         }
         let count = number(fixed, 12)
         let (blockPositions, bytesPerPosition) = (number(fixed, 16), number(fixed, 20))
-        guard (1...PrefixFile.mostIds).contains(count), blockPositions > 0, bytesPerPosition > 0,
-            blockPositions <= PrefixFile.mostIds
+        let stateBytes = number(fixed, 24)
+        // The size is known before there is memory for a checksum of each block.
+        guard (1...PrefixFile.mostIds).contains(count), blockPositions > 0,
+            blockPositions <= PrefixFile.mostIds, bytesPerPosition + stateBytes > 0,
+            count * bytesPerPosition + stateBytes <= size
         else { throw .damaged }
         self.init(
             ids: Array(repeating: 0, count: count), blockPositions: blockPositions,
-            bytesPerPosition: bytesPerPosition, key: key)
+            bytesPerPosition: bytesPerPosition, stateBytes: stateBytes, key: key)
         guard size == fileBytes else { throw .truncated }
         guard let bytes = file.read(headerBytes, at: 0) else { throw .truncated }
         guard PrefixFile.checksum(bytes.dropLast(4)) == UInt32(number(bytes, headerBytes - 4))

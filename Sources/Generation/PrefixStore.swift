@@ -19,6 +19,8 @@ struct PrefixStore {
     let leastTokens: Int
     let key: [UInt8]
     let bytesPerPosition: Int
+    /// Of a sequence's state; 0 where there is none.
+    let stateBytes: Int
     /// Positions of a block: what is read or written between two tokens.
     let blockPositions: Int
     private(set) var entries: [Entry] = []
@@ -38,11 +40,12 @@ struct PrefixStore {
     /// - Returns: nil if it cannot be used; then `log` has been told why.
     init?(
         settings: SchedulerSettings, directory: String, key: [UInt8], bytesPerPosition: Int,
-        blockPositions: Int
+        stateBytes: Int, blockPositions: Int
     ) {
         self.directory = directory
         self.key = key
         self.bytesPerPosition = bytesPerPosition
+        self.stateBytes = stateBytes
         self.blockPositions = blockPositions
         limitBytes = settings.prefixCacheBytes
         leastTokens = settings.prefixCacheLeastTokens
@@ -75,7 +78,8 @@ struct PrefixStore {
         do throws(PrefixFileError) {
             let opened = try OpenFile(reading: path(name))
             let file = try PrefixFile(opened, key: key)
-            guard file.bytesPerPosition == bytesPerPosition, file.blockPositions == blockPositions
+            guard file.bytesPerPosition == bytesPerPosition, file.stateBytes == stateBytes,
+                file.blockPositions == blockPositions
             else { throw .foreign("it has blocks of another size") }
             insert(name, file)
         } catch {
@@ -130,6 +134,8 @@ struct PrefixStore {
         var (found, longest): (Int?, Int) = (nil, 0)
         for (index, entry) in entries.enumerated() {
             let count = SlotPlace.common(entry.file.ids, ids, most: most)
+            // A state is good for what follows all of its positions.
+            if stateBytes > 0, count < entry.file.ids.count { continue }
             if count > longest { (found, longest) = (index, count) }
         }
         return (found, longest)
@@ -152,7 +158,8 @@ struct PrefixStore {
 
     private func file(_ ids: [Int32]) -> PrefixFile {
         PrefixFile(
-            ids: ids, blockPositions: blockPositions, bytesPerPosition: bytesPerPosition, key: key)
+            ids: ids, blockPositions: blockPositions, bytesPerPosition: bytesPerPosition,
+            stateBytes: stateBytes, key: key)
     }
 
     /// Begins a file of a sequence under a temporary name; nil if it cannot be made.

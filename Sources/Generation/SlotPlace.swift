@@ -10,22 +10,29 @@ struct SlotPlace: Equatable {
     /// Fewer than the prompt's tokens: logits come from computing the last one.
     let count: Int
 
-    /// - Parameter slots: At least one is free.
-    init(_ slots: [EngineLoop.Slot], for ticket: Ticket) {
+    /// - Parameters:
+    ///   - slots: At least one is free.
+    ///   - reusable: How much of what a slot has in common with the prompt can be used: see
+    ///     `Engine.reusablePositions(common:of:)`.
+    init(
+        _ slots: [EngineLoop.Slot], for ticket: Ticket,
+        reusable: (_ common: Int, _ slot: Int) -> Int
+    ) {
         let request = ticket.request
         let most = request.echoLogprobs ? 0 : request.prompt.count - 1
-        func common(_ slot: EngineLoop.Slot) -> Int {
+        func common(_ index: Int) -> Int {
+            let slot = slots[index]
             // The choices of one request share their prompt in any case.
             guard request.usesPrefixCache || slot.owner == ticket.number else { return 0 }
-            return SlotPlace.common(slot.tokens, request.prompt, most: most)
+            return reusable(SlotPlace.common(slot.tokens, request.prompt, most: most), index)
         }
         let free = slots.indices.filter { slots[$0].run == nil }
         let oldest = free.min { slots[$0].lastUse < slots[$1].lastUse }!
         var source = oldest
-        var count = common(slots[oldest])
+        var count = common(oldest)
         // A free one before a busy one that has as much.
         for index in free + slots.indices.filter({ slots[$0].run != nil }) {
-            let shared = common(slots[index])
+            let shared = common(index)
             if shared > count { (source, count) = (index, shared) }
         }
         let staysInPlace = slots[source].run == nil && count * 2 >= slots[source].tokens.count

@@ -131,7 +131,7 @@ import Testing
         let expected = try await answer(served, source, request).answer.texts
         let name = try #require(source.names().first)
         let whole = source.bytes(name)
-        let header = 56 + 4 * (63 + 1 + 1)
+        let header = 60 + 4 * (63 + 1 + 1)
         #expect(whole.count > header)
         var cases: [(String, [UInt8])] = [
             ("empty", []), ("short header", Array(whole[..<40])),
@@ -139,13 +139,16 @@ import Testing
             ("no such file", Array("#!/bin/sh\n".utf8) + whole.dropFirst(10)),
         ]
         // A bit of everything that the header says, and of the rows.
-        for offset in [0, 8, 12, 16, 20, 24, 55, 56, 200, header - 1, header, whole.count - 1] {
+        for offset in [
+            0, 8, 12, 16, 20, 24, 28, 59, 60, 200, header - 1, header, whole.count - 1,
+        ] {
             var bytes = whole
             bytes[offset] ^= 1
             cases.append(("bit at \(offset)", bytes))
         }
         for number: UInt8 in [0, 255] {
-            for offset in [12, 16, 20] {
+            // There is no state, which is 0 at 24.
+            for offset in [12, 16, 20] + (number == 0 ? [] : [24]) {
                 var bytes = whole
                 for byte in 0..<4 { bytes[offset + byte] = number }
                 cases.append(("number at \(offset) of \(number)s", bytes))
@@ -235,6 +238,47 @@ import Testing
         // Hardly longer than what is there: not worth writing.
         let again = try await answer(served, folder, served.request(prompt, tokens: 8))
         #expect(again.counters.written == 0)
+    }
+
+    /// A state is good for texts that go on from its last position, and for no others.
+    @Test(
+        .enabled(if: ServedModel.statefulPath != nil, "no model with a state is computed"),
+        arguments: Arithmetic.allCases)
+    func aStateIsRestoredForWhatContinuesIt(arithmetic: Arithmetic) async throws {
+        let served = try ServedModel(path: #require(ServedModel.statefulPath))
+        let folder = Folder()
+        let options: (inout EngineOptions) -> Void = {
+            $0.arithmetic = arithmetic
+            $0.chunk = 7
+        }
+        let request = served.request(served.prompt(3, count: 40), tokens: 9)
+        let first = try await answer(served, folder, request, options: options)
+        #expect(first.counters.written == 1)
+        let generated = try served.alone(request, choice: 0, options).tokens
+        let text = request.prompt + generated.dropLast()
+        let next = served.request(text + served.prompt(8, count: 5), tokens: 9)
+        let expected = try served.alone(next, choice: 0, options).text
+        // Nothing more is written.
+        let once: (inout SchedulerSettings) -> Void = { $0.prefixCacheLeastTokens = 1000 }
+        let second = try await answer(served, folder, next, settings: once, options: options)
+        #expect(second.answer.cachedTokens == text.count && second.counters.restored == 1)
+        #expect(second.answer.texts == [expected])
+        // The same prompt again, and one that leaves the text at its end.
+        let left = served.request(text.dropLast() + served.prompt(9, count: 5), tokens: 9)
+        for other in [request, left] {
+            let found = try await answer(
+                served, folder, other, settings: once, options: options)
+            #expect(found.answer.cachedTokens == 0 && found.counters.restored == 0)
+            #expect(try found.answer.texts == [served.alone(other, choice: 0, options).text])
+        }
+        // A state that is damaged costs all of it.
+        let name = try #require(folder.names().first)
+        var bytes = folder.bytes(name)
+        bytes[bytes.count - 1] ^= 0x40
+        try folder.write(bytes, to: name)
+        let damaged = try await answer(served, folder, next, options: options)
+        #expect(damaged.answer.cachedTokens == 0 && damaged.counters.damaged == 1)
+        #expect(damaged.answer.texts == [expected])
     }
 
     @Test func aDirectoryHasOneUser() async throws {

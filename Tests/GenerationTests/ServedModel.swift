@@ -18,6 +18,14 @@ struct ServedModel {
         return tests.dropLast(2).joined(separator: "/") + "/Fixtures/models/qwen3moe-k-quants.gguf"
     }()
 
+    /// One whose sequences have a state, if it is here and is computed.
+    static let statefulPath: String? = ["qwen3next", "lfm2moe", "qwen3delta"].map {
+        path.replacing("models/qwen3moe-k-quants", with: "families/\($0)/\($0)")
+    }.first { path in
+        guard let served = try? ServedModel(path: path) else { return false }
+        return (try? MemoryPlan(model: served.model, options: served.options(slots: 1))) != nil
+    }
+
     init(path: String = ServedModel.path) throws {
         model = try ModelDescription(file: GGUFFile(path: path))
         tokenizer = try Tokenizer(metadata: model.file.metadata)
@@ -60,8 +68,12 @@ struct ServedModel {
     }
 
     /// What an engine of its own answers, by the generator that has no slots.
-    func alone(_ request: GenerationRequest, choice: Int = 0) throws -> GenerationResult {
-        let options = options(slots: 1)
+    func alone(
+        _ request: GenerationRequest, choice: Int = 0,
+        _ changeOptions: (inout EngineOptions) -> Void = { _ in }
+    ) throws -> GenerationResult {
+        var options = options(slots: 1)
+        changeOptions(&options)
         var engine = try Engine(
             model: model, options: options, plan: MemoryPlan(model: model, options: options))
         var sampler = request.sampler
