@@ -455,10 +455,7 @@ internal import Quantization
             unsafe state.pointee.layer = layer
             let start = host_nanoseconds()
             run(.attentionInput)
-            run(.projections)
-            run(.rotate)
-            run(.attention)
-            if unsafe state.pointee.mergesSpans { run(.mergeSpans) }
+            mix(layer)
             run(.attentionOutputInput)
             run(.attentionOutput)
             run(.expertInput)
@@ -470,6 +467,31 @@ internal import Quantization
         }
         unsafe state.pointee.forced?.advance(tokens)
         times.tokens += UInt64(tokens)
+    }
+
+    /// Lets the chunk's tokens see those before them.
+    private func mix(_ layer: Int) {
+        let state = unsafe self.state
+        unsafe state.pointee.mixed.setLength(state.pointee.layers[layer].attentionOutput.columns)
+        switch unsafe state.pointee.layers[layer].attention {
+        case .none: break
+        case .heads:
+            run(.projections)
+            run(.rotate)
+            attend()
+        case .latent(let latent):
+            run(.projections)
+            run(.rotate)
+            if unsafe latent.queryDown != nil { run(.latentQuery) }
+            run(.absorb)
+            attend()
+            run(.expand)
+        }
+    }
+
+    private func attend() {
+        run(.attention)
+        if unsafe state.pointee.mergesSpans { run(.mergeSpans) }
     }
 
     /// Router and experts of the running layer.

@@ -49,6 +49,16 @@ public struct Layer: Sendable {
         case experts(Experts)
     }
 
+    /// The matrix that takes what is mixed back to the residual stream: (embedding, mixed width).
+    var mixerOutput: GGUFTensor {
+        switch mixer {
+        case .attention(let attention): attention.output.weight
+        case .latent(let attention): attention.output
+        case .convolution(let convolution): convolution.output
+        case .deltaNet(let net): net.output
+        }
+    }
+
     /// The experts, where it has any.
     public var experts: Experts? {
         guard case .experts(let experts) = feedForward else { return nil }

@@ -77,6 +77,13 @@ struct MatrixPath {
     var a32Stride: Int
     var a256Stride: Int
 
+    /// Takes rows of another length, at most what there is room for.
+    mutating func setLength(_ length: Int) {
+        unsafe self.length = length
+        unsafe a32Stride = sluice_a32_bytes(length)
+        unsafe a256Stride = sluice_a256_bytes(length)
+    }
+
     /// The first of the rows from `token` on, in the form `kind`.
     func row(_ kind: ActivationKind, _ token: Int) -> UnsafeRawPointer {
         switch kind {
@@ -107,6 +114,14 @@ struct MatrixPath {
 }
 
 extension Matrix {
+    /// The rows from `first` on.
+    func rows(from first: Int) -> Matrix {
+        var part = unsafe self
+        unsafe part.weights += first * rowBytes
+        unsafe part.rows -= first
+        return unsafe part
+    }
+
     /// y[t * yStride + r] = row r . x[t] for the rows in `range` and `tokens` rows of input at `x`.
     ///
     /// `rowBuffer` holds one decoded row (columns floats), for formats without a kernel.
