@@ -496,13 +496,27 @@ internal import Quantization
 
     /// Lets the chunk's tokens see those before them.
     private func mix(_ layer: Int) {
+        let state = unsafe self.state
         unsafe state.pointee.mixed.setLength(state.pointee.layers[layer].attentionOutput.columns)
-        switch unsafe state.pointee.stateLayers[layer].mixer {
-        case .none:
+        switch unsafe state.pointee.layers[layer].attention {
+        case .none: mixByState(layer)
+        case .heads:
             run(.projections)
             run(.rotate)
-            run(.attention)
-            if unsafe state.pointee.mergesSpans { run(.mergeSpans) }
+            attend()
+        case .latent(let latent):
+            run(.projections)
+            run(.rotate)
+            if unsafe latent.queryDown != nil { run(.latentQuery) }
+            run(.absorb)
+            attend()
+            run(.expand)
+        }
+    }
+
+    private func mixByState(_ layer: Int) {
+        switch unsafe state.pointee.stateLayers[layer].mixer {
+        case .none: break
         case .convolution:
             run(.stateProjections)
             run(.convolution)
@@ -510,6 +524,11 @@ internal import Quantization
             run(.stateProjections)
             run(.deltaNet)
         }
+    }
+
+    private func attend() {
+        run(.attention)
+        if unsafe state.pointee.mergesSpans { run(.mergeSpans) }
     }
 
     /// Router and experts of the running layer.
