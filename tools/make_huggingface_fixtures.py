@@ -57,14 +57,17 @@ CHAT_TEMPLATE = "{% for message in messages %}<|{{ message.role }}|>{{ message.c
 # ------------------------------------------------------------------------------------------------- models
 
 
-def save_tokenizer(folder, arch):
+PRE_TOKENIZER = {"qwen3moe": "qwen2", "olmoe": "gpt-2", "llama": "llama-bpe"}
+
+
+def save_tokenizer(folder, pre_tokenizer):
     """The vocabulary of the model fixtures as a tokenizer.json, with the settings beside it."""
     vocabulary, types, merges = fixtures.vocabulary()
     count = len(fixtures.byte_alphabet()) + len(fixtures.MERGED)
     tokenizer = tokenizers.Tokenizer(models.BPE(
         vocab={token: number for number, token in enumerate(vocabulary[:count])},
-        merges=[tuple(merge.split(" ")) for merge in merges], ignore_merges=arch == "llama"))
-    stages, _ = texts.PRE_TOKENIZERS[{"qwen3moe": "qwen2", "olmoe": "gpt-2", "llama": "llama-bpe"}[arch]]
+        merges=[tuple(merge.split(" ")) for merge in merges], ignore_merges=pre_tokenizer == "llama-bpe"))
+    stages, _ = texts.PRE_TOKENIZERS[pre_tokenizer]
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(stages)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(["<|endoftext|>", "<|im_end|>"])
@@ -104,7 +107,7 @@ def make_model(out, name, arch, shape, dtype, shard):
     model.to(element).save_pretrained(folder, max_shard_size=shard)
     for file in folder.iterdir():
         file.chmod(0o644)
-    save_tokenizer(folder, arch)
+    save_tokenizer(folder, PRE_TOKENIZER[arch])
     loaded = getattr(transformers, model_class).from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager").eval()
     again = moe_gguf.logits(loaded, ids)

@@ -113,11 +113,15 @@ def random_state(model, seed):
 
 
 def set_state(model, state):
+    """Puts weights by name into a model's parameters, and into its buffers where `state` has them."""
     import torch
 
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(torch.from_numpy(state[name]))
+        for name, buffer in model.named_buffers():
+            if name in state:
+                buffer.copy_(torch.from_numpy(state[name]))
 
 
 def rounded(arch, config, state, kinds):
@@ -164,15 +168,23 @@ def routing_margin(model, ids, used):
 
 
 def write(path, name, arch, config, tensors, kinds):
+    def hyperparameters(writer):
+        moe_gguf.write_hyperparameters(writer, arch, config)
+
+    write_file(path, name, arch, PRE_TOKENIZER[arch], hyperparameters, tensors, kinds)
+
+
+def write_file(path, name, arch, pre_tokenizer, hyperparameters, tensors, kinds):
+    """A GGUF file with the vocabulary of all fixtures; `hyperparameters` adds the architecture's keys to the writer."""
     tokens, types, merges = vocabulary()
     writer = gguf.GGUFWriter(path, arch)
     writer.add_name(f"Sluice fixture {name}")
     writer.add_description("tiny random model for tests; produces noise")
     writer.add_license("Apache-2.0")
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    moe_gguf.write_hyperparameters(writer, arch, config)
+    hyperparameters(writer)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(PRE_TOKENIZER[arch])
+    writer.add_tokenizer_pre(pre_tokenizer)
     writer.add_token_list(tokens)
     writer.add_token_types(types)
     writer.add_token_merges(merges)
@@ -187,11 +199,11 @@ def write(path, name, arch, config, tensors, kinds):
     writer.close()
 
 
-def llama_cpp_logits(path, ids):
+def llama_cpp_logits(path, ids, context=64):
     import llama_cpp
 
     model = llama_cpp.Llama(
-        str(path), n_ctx=64, n_threads=1, logits_all=True, verbose=False, flash_attn=False,
+        str(path), n_ctx=context, n_threads=1, logits_all=True, verbose=False, flash_attn=False,
         type_k=llama_cpp.GGML_TYPE_F32, type_v=llama_cpp.GGML_TYPE_F32)
     model.eval(list(map(int, ids)))
     return np.array(model.scores[:len(ids)], dtype=np.float32)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/stat.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -71,6 +72,22 @@ int64_t host_read_text(const char *path, char *into, size_t capacity) {
     }
     close(descriptor);
     return (int64_t)filled;
+}
+
+int host_unnamed_file(const char *folder) {
+    char path[4096];
+    int length = snprintf(path, sizeof path, "%s/sluice-XXXXXX", folder);
+    if (length < 0 || (size_t)length >= sizeof path) return -ENAMETOOLONG;
+    // Not O_TMPFILE, which not every file system has.
+    int descriptor = mkostemp(path, O_CLOEXEC);
+    if (descriptor < 0) return -errno;
+    unlink(path);
+    return descriptor;
+}
+
+int host_allocate(int descriptor, uint64_t size) {
+    // Not posix_fallocate, which writes all of it where the file system cannot do better.
+    return fallocate(descriptor, 0, 0, (off_t)size) == 0 ? 0 : errno;
 }
 
 void host_drop_cached(int descriptor, uint64_t offset, uint64_t length) {

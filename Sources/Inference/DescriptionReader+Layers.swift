@@ -80,6 +80,12 @@ extension DescriptionReader {
                 "\(block).attn_output", columns: model.headCount * model.valueSize,
                 rows: embedding))
         attention.isGated = isGated
+        guard !isGated || model.valueSize == model.headSize else {
+            throw keyError(
+                "attention.value_length",
+                "\(model.valueSize), but queries of \(model.headSize) elements come with as many gates"
+            )
+        }
         let (query, key) = ("\(block).attn_q_norm.weight", "\(block).attn_k_norm.weight")
         switch norms {
         case .none: return attention

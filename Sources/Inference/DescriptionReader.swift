@@ -416,7 +416,9 @@ struct DescriptionReader {
     private mutating func rotaryScaling(
         contextLength: Int
     ) throws(ModelFileError) -> RotaryEmbedding.Scaling {
-        let type = try file.metadata.string(name("rope.scaling.type")) ?? "none"
+        // The files of some families say it by their tables of divisors alone.
+        let usual = has("rope_factors_long.weight") ? "longrope" : "none"
+        let type = try file.metadata.string(name("rope.scaling.type")) ?? usual
         let trained = try count(
             "rope.scaling.original_context_length", 1...(1 << 24), default: contextLength)
         switch type {
@@ -426,9 +428,8 @@ struct DescriptionReader {
             return .linear(factor: try rotaryFactor())
         case "yarn":
             let factor = try rotaryFactor()
-            let usual = 1 + 0.1 * log(factor)
             var yarn = RotaryEmbedding.YaRN(factor: factor, trainedContext: trained)
-            yarn.magnitude = try yarnMagnitude(factor: factor, plain: usual)
+            yarn.magnitude = try yarnMagnitude(factor: factor, plain: yarn.magnitude)
             yarn.fastTurns =
                 try number("rope.scaling.yarn_beta_fast", above: 0, through: 1e6) ?? yarn.fastTurns
             yarn.slowTurns =

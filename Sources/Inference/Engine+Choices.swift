@@ -35,8 +35,12 @@ extension Engine {
         let (layer, tokens) = unsafe (state.pointee.expertLayer, state.pointee.tokens)
         let k = model.expertsPerToken
         guard decodes else {
-            for choice in 0..<(tokens * k) {
-                unsafe state.pointee.widths[choice] = UInt8(expertPlanes)
+            for token in 0..<tokens {
+                let count = unsafe Int(state.pointee.rankCounts[token])
+                for rank in 0..<k {
+                    unsafe state.pointee.widths[token * k + rank] =
+                        rank < count ? UInt8(expertPlanes) : 0
+                }
             }
             unsafe promptUse?.add(
                 layer: layer, tokens: tokens,
@@ -45,13 +49,23 @@ extension Engine {
             return
         }
         if selection.policy.asksOfAllExperts {
-            for expert in 0..<model.expertCount { noteResident(layer, expert) }
+            let correction = unsafe state.pointee.expertLayers[layer].routerCorrection
+            selection.isCorrected = unsafe correction != nil
+            for expert in 0..<model.expertCount {
+                noteResident(layer, expert)
+                if let correction = unsafe correction {
+                    selection.correction[expert] = unsafe correction[expert]
+                }
+            }
         }
         for token in 0..<tokens {
             let first = token * k
+            let count = unsafe Int(state.pointee.rankCounts[token])
             unsafe prediction.check(
                 layer: layer, token: token,
-                chosen: UnsafeBufferPointer(start: state.pointee.chosen + first, count: k))
+                chosen: UnsafeBufferPointer(start: state.pointee.chosen + first, count: k),
+                computed: count)
+            selection.rankCount = count
             for rank in 0..<k {
                 selection.chosen[rank] = unsafe state.pointee.chosen[first + rank]
                 selection.weights[rank] = unsafe state.pointee.gateWeights[first + rank]
@@ -66,7 +80,7 @@ extension Engine {
                     selection.logits[expert] = rawLogits[row + expert]
                 }
             } else if selection.policy != .exact {
-                for rank in 0..<k { noteResident(layer, Int(selection.chosen[rank])) }
+                for rank in 0..<count { noteResident(layer, Int(selection.chosen[rank])) }
             }
             selection.decide(layer: layer, token: token, of: tokens)
             for rank in 0..<k {
@@ -74,6 +88,18 @@ extension Engine {
                 unsafe state.pointee.gateWeights[first + rank] = selection.weights[rank]
                 unsafe state.pointee.widths[first + rank] = min(
                     selection.widths[rank], UInt8(expertPlanes))
+            }
+        }
+    }
+
+    /// Keeps the router's output, which the choice makes probabilities of.
+    mutating func keepLogits() {
+        let state = unsafe self.state
+        let bias = unsafe state.pointee.expertLayers[state.pointee.expertLayer].routerBias
+        for index in rawLogits.indices.prefix(unsafe state.pointee.tokens * model.expertCount) {
+            rawLogits[index] = unsafe state.pointee.routerLogits[index]
+            if let bias = unsafe bias {
+                rawLogits[index] += unsafe bias[index % model.expertCount]
             }
         }
     }
@@ -145,9 +171,16 @@ extension Engine {
         case .none: break
         case .nextGate:
             let row = unsafe ((ahead - 1) * state.pointee.tokens + token) * experts
-            for expert in 0..<experts {
-                prediction.scores[expert] = unsafe state.pointee.guessedLogits[row + expert]
+            let logits = unsafe state.pointee.guessedLogits + row
+            let next = unsafe state.pointee.expertLayers[layer + ahead]
+            if let bias = unsafe next.routerBias {
+                unsafe state.pointee.kernels.table.pointee.add_scaled(
+                    bias, 1, UInt32(experts), logits)
             }
+            unsafe state.pointee.routing.makeScores(
+                logits, experts, correction: next.routerCorrection,
+                kernels: state.pointee.kernels.table)
+            for expert in 0..<experts { prediction.scores[expert] = unsafe logits[expert] }
         case .learned:
             guard let bias = unsafe state.pointee.learnedBias else { return }
             for expert in 0..<experts {

@@ -1,15 +1,12 @@
 // What a sequence has computed, as bytes: for keeping it beyond the engine's life.
 extension Engine {
     /// Bytes that the keys and values of one position of a sequence take.
-    public var bytesPerPosition: Int {
-        let state = unsafe self.state
-        return unsafe 2 * state.pointee.layerCount * state.pointee.keyValueHeadCount
-            * state.pointee.cacheRowBytes
-    }
+    public var bytesPerPosition: Int { plan.keyValueRows.bytesPerPosition }
 
     /// Copies the keys and values of a sequence's positions to `bytes`.
     ///
-    /// In the order of layers and their key-value heads: the rows of keys, then those of values.
+    /// In the order of layers and their key-value heads: the rows of keys, then those of values, if
+    /// values have their own.
     /// What a row holds depends on the weights, the arithmetic and the cache's format, and not on
     /// the instruction set.
     ///

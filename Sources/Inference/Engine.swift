@@ -59,6 +59,8 @@ internal import Quantization
     public var sequenceCapacity: Int { plan.sequences }
     /// What is done about misses in decode steps.
     public var missPolicy: MissPolicy { selection.policy }
+    /// How experts are chosen: the model's rule, and what the options change about it.
+    public var routing: Routing { selection.routing }
     /// Planes of an expert at full width.
     public var planesPerExpert: Int { selection.planes }
     /// The rung of the I/O ladder in use, and why not a higher one.
@@ -105,7 +107,8 @@ internal import Quantization
         unsafe state.initialize(
             to: EngineState(
                 model: model, plan: plan, arithmetic: options.arithmetic, kernels: Kernels(table),
-                weights: weights, scratch: scratch, keyValues: keyValues, states: states))
+                weights: weights, scratch: scratch, keyValues: keyValues, states: states,
+                routing: options.routing(of: model)))
         if case .learned(let gates) = options.predictor {
             unsafe state.pointee.learnedGates = gates.matrices
             unsafe state.pointee.learnedBias = UnsafePointer(gates.bias)
@@ -147,7 +150,7 @@ internal import Quantization
             policy: options.missPolicy, protected: options.protectedExperts,
             layerCount: model.expertLayerCount, expertCount: model.expertCount,
             expertsPerToken: model.expertsPerToken, planes: streamer.layout.planesPerExpert,
-            normalisesWeights: model.routing.normalises, tokens: plan.sequences)
+            routing: options.routing(of: model), tokens: plan.sequences)
         prediction = ExpertPrediction(
             predictor: options.predictor, prefetchRanks: options.prefetchRanks,
             layerCount: model.expertLayerCount, expertCount: model.expertCount,
@@ -162,7 +165,7 @@ internal import Quantization
             ? PromptUse(layerCount: model.expertLayerCount, expertCount: model.expertCount) : nil
         late = LateExperts(expertsPerToken: model.expertsPerToken)
         rawLogits =
-            options.missPolicy.comparesLogits
+            selection.readsLogits
             ? [Float](repeating: 0, count: plan.chunk * model.expertCount) : []
         self.streamer = streamer
         pressure = options.reactsToPressure ? MemoryPressure() : nil
@@ -206,7 +209,7 @@ internal import Quantization
     /// of their outputs; nil ends it. Costs time and memory: for recording and profiling.
     public mutating func observe(_ observer: ((LayerObservation) -> Void)?) {
         rawLogits =
-            observer == nil && !selection.policy.comparesLogits
+            observer == nil && !selection.readsLogits
             ? [] : [Float](repeating: 0, count: plan.chunk * model.expertCount)
         self.observer = observer
     }
@@ -493,13 +496,27 @@ internal import Quantization
 
     /// Lets the chunk's tokens see those before them.
     private func mix(_ layer: Int) {
+        let state = unsafe self.state
         unsafe state.pointee.mixed.setLength(state.pointee.layers[layer].attentionOutput.columns)
-        switch unsafe state.pointee.stateLayers[layer].mixer {
-        case .none:
+        switch unsafe state.pointee.layers[layer].attention {
+        case .none: mixByState(layer)
+        case .heads:
             run(.projections)
             run(.rotate)
-            run(.attention)
-            if unsafe state.pointee.mergesSpans { run(.mergeSpans) }
+            attend()
+        case .latent(let latent):
+            run(.projections)
+            run(.rotate)
+            if unsafe latent.queryDown != nil { run(.latentQuery) }
+            run(.absorb)
+            attend()
+            run(.expand)
+        }
+    }
+
+    private func mixByState(_ layer: Int) {
+        switch unsafe state.pointee.stateLayers[layer].mixer {
+        case .none: break
         case .convolution:
             run(.stateProjections)
             run(.convolution)
@@ -509,19 +526,18 @@ internal import Quantization
         }
     }
 
+    private func attend() {
+        run(.attention)
+        if unsafe state.pointee.mergesSpans { run(.mergeSpans) }
+    }
+
     /// Router and experts of the running layer.
     private mutating func expertLayer(decodes: Bool) throws(StreamingError) {
         let state = unsafe self.state
         let layer = unsafe state.pointee.expertLayer
         let routed = host_nanoseconds()
         run(.router)
-        if !rawLogits.isEmpty {
-            for index in unsafe rawLogits.indices.prefix(
-                state.pointee.tokens * model.expertCount)
-            {
-                rawLogits[index] = unsafe state.pointee.routerLogits[index]
-            }
-        }
+        if !rawLogits.isEmpty { keepLogits() }
         run(.choose)
         settleChoice(decodes: decodes)
         unsafe state.pointee.groupByExpert()

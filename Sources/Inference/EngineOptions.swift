@@ -36,6 +36,11 @@ public struct EngineOptions: Sendable {
     public var chunk: Int?
     /// Rows of logits computed together; 1 unless every position's logits are wanted.
     public var headRows = 1
+    /// Computes only the best experts of a token that together have this router probability, above
+    /// 0 and up to 1, and at most k: see `Routing.topP`. An approximation of a model that was not
+    /// trained so; it acts on prompts, too, and the answer does not depend on what is in memory. Nil
+    /// takes the model's own rule.
+    public var expertTopP: Double?
     /// What to do when a chosen expert is not in memory; acts on decode steps.
     public var missPolicy = MissPolicy.exact
     /// Planes that every expert is computed with, whatever is in memory; nil means all. For
@@ -66,6 +71,13 @@ public struct EngineOptions: Sendable {
     public static let defaultContext = 4096
 
     public init() {}
+
+    /// The model's rule, and what the user changes about it.
+    func routing(of model: ModelDescription) -> Routing {
+        var routing = model.routing
+        if let expertTopP { routing.topP = Float(expertTopP) }
+        return routing
+    }
 }
 
 /// An engine that cannot be made as asked: which limit, the figures, and what would do.

@@ -1,84 +1,42 @@
 internal import CKernels
 
-// Attention: softmax(q . K / sqrt(head size)) V over a token's positions, span by span.
+// Attention: softmax(scale x q . K) V over the positions that a token attends to, span by span.
 //
-//   positions      0 ........ 255 | 256 ....... 511 | 512 ... n - 1
-//   partial result  (o, m, l)     |  (o, m, l)      |  (o, m, l)      of every query of a group
+//   positions      0 ........ 255 | 256 ....... 511 | 512 ... n - 1 |
+//   partial result  (o, m, l)     |  (o, m, l)      |  (o, m, l)    | (0, sink, 1)   of every query
 //   answer          merged from left to right, o / l
 //
-// Keys and values are read once for all queries of a group of heads, and in a prompt for a tile of
-// tokens. Who computes a span, and with how many other queries, changes no bit: CKernels.h defines
-// the partial result of a span and the order in which they are merged. One token's spans are dealt
-// to all workers, who leave partial results that a second stage merges; in a prompt there are tiles
-// enough to give each worker whole ones, merged as they come. Nothing is ever of the size tokens x
-// positions.
+// Keys and values are read once for a tile: for several heads of the group that they serve, and in a
+// prompt for several tokens. Who computes a span, and with how many other queries, changes no bit:
+// CKernels.h defines the partial result of a span and the order in which they are merged. One
+// token's spans are dealt to all workers, who leave partial results that a second stage merges; in a
+// prompt there are tiles enough to give each worker whole ones, merged as they come. Nothing is ever
+// of the size tokens x positions.
+//
+// With a window a token begins in the span of the first position that it attends to. What lies
+// before in that span has scores of minus infinity, so that its exponentials are 0, and its values
+// are not added at all. A head's sink is a score without a value, and is merged last, like a span.
 
-/// Sizes of attention's buffers.
-struct AttentionShape: Sendable {
-    /// Positions of a span.
-    static let span = Int(SLUICE_SPAN)
-    /// Queries that meet a span together, about. 32 of them with their scores and results take
-    /// 70 KB for heads of 128, which the second cache holds beside a span's keys.
-    private static let queriesPerTile = 32
-
-    /// Heads that share keys and values.
-    let group: Int
-    let tileTokens: Int
-    /// Floats of a partial result, with its gap to the next one.
-    let resultLength: Int
-    /// Partial results of one token at the end of the context.
-    let spanResultCount: Int
-    /// Floats of a worker: queries, scores, results of one span, merged results.
-    let bufferLength: Int
-    /// Where they begin.
-    let scores: Int, results: Int, merged: Int
-
-    init(headCount: Int, keyValueHeadCount: Int, headSize: Int, context: Int) {
-        group = headCount / keyValueHeadCount
-        tileTokens = max(1, AttentionShape.queriesPerTile / group)
-        resultLength = (headSize + 2 + 15) / 16 * 16
-        spanResultCount = headCount * AttentionShape.spans(context)
-        let queries = tileTokens * group
-        scores = (queries * headSize + 15) / 16 * 16
-        results = scores + queries * AttentionShape.span
-        merged = results + queries * resultLength
-        bufferLength = merged + queries * resultLength
-    }
-
-    /// Spans that `positions` positions take.
-    static func spans(_ positions: Int) -> Int { (positions + span - 1) / span }
-}
-
-/// The queries of one or more tokens at successive positions to the heads of one group.
+/// The queries of one or more tokens at successive positions to some heads of one group.
 @unsafe private struct Tile {
-    /// (tokens, group, head size)
+    /// (tokens, heads, head size), with `stride` floats from one to the next.
     let queries: UnsafePointer<Float>
+    let stride: Int
     let tokens: Int
-    /// Positions that the first token attends to; each following one attends to one more.
-    let positions: Int
+    let heads: Int
+    /// Position after the first token's.
+    let end: Int
+    /// Positions that a token attends to, at most.
+    let window: Int
     let keys: UnsafeRawPointer
     let values: UnsafeRawPointer
-}
 
-/// Deals tasks in order, so that all workers get about the same cost: each gets those whose middle
-/// falls into its part of the whole.
-struct Deal {
-    private let total: Int
-    private let worker: Int
-    private let workers: Int
-    private var before = 0
+    var queryCount: Int { unsafe tokens * heads }
 
-    init(total: Int, to worker: Int, of workers: Int) {
-        self.total = total
-        self.worker = worker
-        self.workers = workers
-    }
-
-    /// Whether the next task is this worker's.
-    mutating func takes(_ cost: Int) -> Bool {
-        let middle = 2 * before + cost
-        before += cost
-        return middle * workers / (2 * total) == worker
+    /// Positions that a token of the tile attends to.
+    func attended(_ token: Int) -> Range<Int> {
+        let end = unsafe end + token
+        return unsafe max(0, end - window)..<end
     }
 }
 
@@ -87,7 +45,7 @@ extension EngineState {
     mutating func dealAttention(decodes: Bool) {
         var (results, longest) = (0, 0)
         for token in unsafe 0..<tokens {
-            let spans = unsafe AttentionShape.spans(attended(token))
+            let spans = unsafe AttentionShape.spans(0..<(Int(positions[token]) + 1)).count
             unsafe results += headCount * spans
             longest = max(longest, spans)
         }
@@ -99,182 +57,237 @@ extension EngineState {
 
     func attend(_ worker: Int, _ workers: Int) {
         var total = 0
-        for token in unsafe 0..<tokens { unsafe total += attended(token) * keyValueHeadCount }
-        let deal = Deal(total: total, to: worker, of: workers)
+        for token in unsafe 0..<tokens { unsafe total += attended(token).count }
         if unsafe splitsSpans {
-            unsafe attendSpans(deal, worker)
+            let tiles = unsafe headCount / attention.stepHeads
+            unsafe attendSpans(Deal(total: total * tiles, to: worker, of: workers), worker)
         } else {
-            unsafe attendTiles(deal, worker)
+            let tiles = unsafe headCount / attention.tileHeads
+            unsafe attendTiles(Deal(total: total * tiles, to: worker, of: workers), worker)
         }
     }
 
     /// Merges the partial results of those (token, head) tasks that have several.
-    func mergeSpans(tasks: Range<Int>) {
+    func mergeSpans(tasks: Range<Int>, _ worker: Int) {
         let table = unsafe kernels.table
         let length = unsafe attention.resultLength
         var first = unsafe spanResults
         for token in unsafe 0..<tokens {
-            let spans = unsafe AttentionShape.spans(attended(token))
+            let spans = unsafe AttentionShape.spans(attended(token)).count
             for head in unsafe 0..<headCount {
-                let task = unsafe token * headCount + head
                 let result = unsafe first
                 unsafe first += spans * length
-                guard spans > 1, tasks.contains(task) else { continue }
+                guard spans > 1, unsafe tasks.contains(token * headCount + head) else { continue }
                 for span in 1..<spans {
                     unsafe table.pointee.merge_span(
-                        result + span * length, UInt32(headSize), result)
+                        result + span * length, UInt32(valueSize), result)
                 }
-                unsafe table.pointee.finish_spans(
-                    result, UInt32(headSize), mixed.floats + task * headSize)
+                unsafe finish(result, token, head, worker)
             }
         }
     }
 
-    /// Positions that a token attends to: its sequence's up to its own.
-    private func attended(_ token: Int) -> Int { unsafe Int(positions[token]) + 1 }
+    /// Positions that a token attends to in the running layer.
+    private func attended(_ token: Int) -> Range<Int> {
+        let end = unsafe Int(positions[token]) + 1
+        return unsafe max(0, end - layers[layer].lookup.window)..<end
+    }
 
-    /// (token, group, span) tasks: each leaves its partial results, or the answer where a token has
+    /// (token, heads, span) tasks: each leaves its partial results, or the answer where a token has
     /// one span only.
     private func attendSpans(_ deal: Deal, _ worker: Int) {
         var deal = deal
         let buffer = unsafe attentionBuffers + worker * attention.bufferLength
-        let (group, length) = unsafe (attention.group, attention.resultLength)
+        let (heads, length) = unsafe (attention.stepHeads, attention.resultLength)
+        let stride = unsafe layers[layer].lookup.queryStride
         var first = unsafe spanResults
         for token in unsafe 0..<tokens {
             let positions = unsafe attended(token)
             let spans = AttentionShape.spans(positions)
-            for head in unsafe 0..<keyValueHeadCount {
-                let task = unsafe token * headCount + head * group
+            for head in unsafe Swift.stride(from: 0, to: headCount, by: heads) {
                 let tile = unsafe tile(
-                    of: token, tokens: 1, head: head, queries: query + task * headSize)
+                    of: token, tokens: 1, heads: head..<(head + heads),
+                    queries: query + (token * headCount + head) * stride, stride: stride)
                 let results = unsafe first
-                unsafe first += group * spans * length
-                for span in 0..<spans {
+                unsafe first += heads * spans.count * length
+                for span in spans {
                     let start = span * AttentionShape.span
-                    guard deal.takes(min(AttentionShape.span, positions - start)) else { continue }
+                    let own = positions.clamped(to: start..<(start + AttentionShape.span))
+                    guard deal.takes(own.count) else { continue }
                     let scores = unsafe buffer + attention.scores
-                    guard spans == 1 else {
+                    guard spans.count == 1 else {
                         unsafe attend(
-                            tile, span: span, scores: scores, into: results + span * length,
-                            stride: spans * length)
+                            tile, span: span, scores: scores,
+                            into: results + (span - spans.lowerBound) * length,
+                            stride: spans.count * length)
                         continue
                     }
                     let merged = unsafe buffer + attention.merged
-                    unsafe attend(tile, span: 0, scores: scores, into: merged, stride: length)
-                    unsafe finish(merged, count: group, task: task)
+                    unsafe attend(tile, span: span, scores: scores, into: merged, stride: length)
+                    for index in 0..<heads {
+                        unsafe finish(merged + index * length, token, head + index, worker)
+                    }
                 }
             }
         }
     }
 
-    /// (group, tile) tasks, each of all its spans. Those of a group follow one another, for its keys
+    /// (heads, tile) tasks, each of all its spans. Those of a group follow one another, for its keys
     /// and values may still be in a cache.
     private func attendTiles(_ deal: Deal, _ worker: Int) {
         var deal = deal
-        for head in unsafe 0..<keyValueHeadCount {
+        let heads = unsafe attention.tileHeads
+        for head in unsafe stride(from: 0, to: headCount, by: heads) {
             var first = 0
             while unsafe first < tokens {
                 let count = unsafe decodes ? 1 : min(attention.tileTokens, tokens - first)
-                let positions = unsafe attended(first)
-                if deal.takes(count * positions + count * (count - 1) / 2) {
-                    unsafe attendTile(from: first, tokens: count, head: head, worker)
+                let cost = (first..<(first + count)).reduce(0) { unsafe $0 + attended($1).count }
+                if deal.takes(cost) {
+                    unsafe attendTile(
+                        first: first, count: count, heads: head..<(head + heads), worker)
                 }
                 first += count
             }
         }
     }
 
-    private func attendTile(from first: Int, tokens count: Int, head: Int, _ worker: Int) {
+    private func attendTile(first: Int, count: Int, heads: Range<Int>, _ worker: Int) {
         let table = unsafe kernels.table
-        let (group, length) = unsafe (attention.group, attention.resultLength)
+        let length = unsafe attention.resultLength
         let buffer = unsafe attentionBuffers + worker * attention.bufferLength
-        let rowLength = unsafe group * headSize
+        let stride = unsafe layers[layer].lookup.queryStride
         for token in 0..<count {
-            let task = unsafe (first + token) * headCount + head * group
-            unsafe (buffer + token * rowLength).update(
-                from: query + task * headSize, count: rowLength)
+            for (index, head) in heads.enumerated() {
+                let task = unsafe (first + token) * headCount + head
+                unsafe (buffer + (token * heads.count + index) * headSize).update(
+                    from: query + task * stride, count: headSize)
+            }
         }
-        let tile = unsafe tile(of: first, tokens: count, head: head, queries: buffer)
+        let tile = unsafe tile(
+            of: first, tokens: count, heads: heads, queries: buffer, stride: headSize)
         let (results, merged) = unsafe (buffer + attention.results, buffer + attention.merged)
-        for span in unsafe 0..<AttentionShape.spans(tile.positions + count - 1) {
+        let opening = unsafe AttentionShape.spans(tile.attended(0)).lowerBound
+        let spans = unsafe opening..<AttentionShape.spans(tile.attended(count - 1)).upperBound
+        for span in spans {
             let fresh = unsafe attend(
                 tile, span: span, scores: buffer + attention.scores,
-                into: span == 0 ? merged : results, stride: length)
-            guard span > 0 else { continue }
-            for query in fresh..<(count * group) {
-                unsafe table.pointee.merge_span(
-                    results + query * length, UInt32(headSize), merged + query * length)
+                into: span == opening ? merged : results, stride: length)
+            guard span > opening else { continue }
+            for query in fresh {
+                let (next, before) = unsafe (results + query * length, merged + query * length)
+                let positions = unsafe tile.attended(query / heads.count)
+                if AttentionShape.spans(positions).lowerBound == span {
+                    unsafe before.update(from: next, count: length)
+                } else {
+                    unsafe table.pointee.merge_span(next, UInt32(valueSize), before)
+                }
             }
         }
         for token in 0..<count {
-            let task = unsafe (first + token) * headCount + head * group
-            unsafe finish(merged + token * group * length, count: group, task: task)
+            for (index, head) in heads.enumerated() {
+                unsafe finish(
+                    merged + (token * heads.count + index) * length, first + token, head, worker)
+            }
         }
     }
 
     private func tile(
-        of token: Int, tokens: Int, head: Int, queries: UnsafePointer<Float>
+        of token: Int, tokens: Int, heads: Range<Int>, queries: UnsafePointer<Float>, stride: Int
     ) -> Tile {
-        let offset = unsafe cacheOffset(
-            sequence: Int(sequences[token]), layer: layer, head: head)
+        let lookup = unsafe layers[layer].lookup
+        let rows = unsafe cacheRow(
+            sequence: Int(sequences[token]), layer: lookup.cacheIndex,
+            head: heads.lowerBound / attention.group)
         return unsafe Tile(
-            queries: queries, tokens: tokens, positions: attended(token),
-            keys: UnsafeRawPointer(keyCache + offset), values: UnsafeRawPointer(valueCache + offset)
-        )
+            queries: queries, stride: stride, tokens: tokens, heads: heads.count,
+            end: Int(positions[token]) + 1, window: lookup.window,
+            keys: UnsafeRawPointer(keyCache + rows * keyRowBytes),
+            values: UnsafeRawPointer(valueCache + rows * valueRowBytes))
     }
 
     /// The partial results of a tile's queries in one span, `stride` floats apart.
     ///
-    /// - Returns: The first query that attends to any of its positions; those before it have none.
+    /// - Returns: The queries that attend to any of its positions; the others have no result.
     @discardableResult
     private func attend(
         _ tile: Tile, span: Int, scores: UnsafeMutablePointer<Float>,
         into results: UnsafeMutablePointer<Float>, stride: Int
-    ) -> Int {
+    ) -> Range<Int> {
         let table = unsafe kernels.table
-        let (group, size) = unsafe (attention.group, UInt32(headSize))
         let width = AttentionShape.span
         let start = span * width
-        let firstToken = unsafe max(0, start + 1 - tile.positions)
-        func length(_ token: Int) -> Int { unsafe min(width, tile.positions + token - start) }
-        let first = firstToken * group
-        let count = unsafe tile.tokens * group - first
-        let queries = unsafe tile.queries + first * headSize
-        let own = unsafe results + first * stride
-        let keys = unsafe tile.keys + start * cacheRowBytes
-        let values = unsafe tile.values + start * cacheRowBytes
-        let common = length(firstToken)
+        /// Of the span, what a token attends to.
+        func own(_ token: Int) -> Range<Int> {
+            let positions = unsafe tile.attended(token).clamped(to: start..<(start + width))
+            return (positions.lowerBound - start)..<(positions.upperBound - start)
+        }
+        let first = unsafe max(0, start + 1 - tile.end)
+        let last = unsafe min(tile.tokens, start + width + tile.window - tile.end) - 1
+        let (firstOwn, lastOwn) = (own(first), own(last))
+        let count = unsafe (last + 1 - first) * tile.heads
+        let (keys, values) = unsafe (
+            tile.keys + start * keyRowBytes, tile.values + start * valueRowBytes
+        )
+        let results = unsafe results + first * tile.heads * stride
         unsafe cacheKernels.pointee.scores(
-            queries, headSize, UInt32(count), keys, cacheRowBytes,
-            UInt32(length(tile.tokens - 1)), size, 1 / Float(headSize).squareRoot(), scores,
-            width)
+            tile.queries + first * tile.heads * tile.stride, tile.stride, UInt32(count),
+            keys + firstOwn.lowerBound * keyRowBytes, keyRowBytes,
+            UInt32(lastOwn.upperBound - firstOwn.lowerBound), UInt32(headSize), attentionScale,
+            scores + firstOwn.lowerBound, width)
         for query in 0..<count {
-            let result = unsafe own + query * stride
-            unsafe result.update(repeating: 0, count: headSize)
-            unsafe result[headSize + 1] = table.pointee.span_exp(
-                scores + query * width, UInt32(length(firstToken + query / group)),
-                result + headSize)
+            let own = unsafe own(first + query / tile.heads)
+            let (row, result) = unsafe (scores + query * width, results + query * stride)
+            unsafe row.update(repeating: -.infinity, count: own.lowerBound)
+            unsafe result.update(repeating: 0, count: valueSize)
+            unsafe result[valueSize + 1] = table.pointee.span_exp(
+                row, UInt32(own.upperBound), result + valueSize)
         }
-        unsafe cacheKernels.pointee.mix(
-            scores, width, UInt32(count), values, cacheRowBytes, UInt32(common), size, own,
-            stride)
-        // What later tokens attend to beyond the first, so that none sees a value after its own.
-        for token in unsafe firstToken..<tile.tokens where length(token) > common {
-            let query = (token - firstToken) * group
+        func mix(_ tokens: ClosedRange<Int>, _ positions: Range<Int>) {
+            if positions.isEmpty { return }
+            let query = unsafe (tokens.lowerBound - first) * tile.heads
             unsafe cacheKernels.pointee.mix(
-                scores + query * width + common, width, UInt32(group),
-                values + common * cacheRowBytes, cacheRowBytes, UInt32(length(token) - common),
-                size, own + query * stride, stride)
+                scores + query * width + positions.lowerBound, width,
+                UInt32(tokens.count * tile.heads), values + positions.lowerBound * valueRowBytes,
+                valueRowBytes, UInt32(positions.count), UInt32(valueSize),
+                results + query * stride, stride)
         }
-        return first
+        // What all tokens attend to is added for all at once; what only earlier ones do before it,
+        // what only later ones do after it, so that none sees a value that is not its own.
+        guard lastOwn.lowerBound < firstOwn.upperBound else {
+            for token in first...last { mix(token...token, own(token)) }
+            return unsafe (first * tile.heads)..<((last + 1) * tile.heads)
+        }
+        for token in first...last {
+            mix(token...token, own(token).lowerBound..<lastOwn.lowerBound)
+        }
+        mix(first...last, lastOwn.lowerBound..<firstOwn.upperBound)
+        for token in first...last {
+            mix(token...token, firstOwn.upperBound..<own(token).upperBound)
+        }
+        return unsafe (first * tile.heads)..<((last + 1) * tile.heads)
     }
 
-    /// Writes the answers of `count` queries from (token, head) `task` on.
-    private func finish(_ merged: UnsafePointer<Float>, count: Int, task: Int) {
-        for query in 0..<count {
-            unsafe kernels.table.pointee.finish_spans(
-                merged + query * attention.resultLength, UInt32(headSize),
-                mixed.floats + (task + query) * headSize)
+    /// Writes the answer of a query whose spans are all merged.
+    private func finish(
+        _ merged: UnsafeMutablePointer<Float>, _ token: Int, _ head: Int, _ worker: Int
+    ) {
+        let table = unsafe kernels.table
+        let lookup = unsafe layers[layer].lookup
+        let task = unsafe token * headCount + head
+        if let sinks = unsafe lookup.sinks {
+            // Its values are 0 since the buffer was made.
+            let sink = unsafe attentionBuffers + worker * attention.bufferLength + attention.sink
+            unsafe sink[valueSize] = sinks[head]
+            unsafe sink[valueSize + 1] = 1
+            unsafe table.pointee.merge_span(sink, UInt32(valueSize), merged)
+        }
+        let answer = unsafe answers + task * valueSize
+        unsafe table.pointee.finish_spans(merged, UInt32(valueSize), answer)
+        if unsafe lookup.isGated {
+            let gates = unsafe query + task * lookup.queryStride + headSize
+            for index in unsafe 0..<valueSize {
+                unsafe answer[index] *= Routing.sigmoid(gates[index])
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ extension EngineState {
     init(
         model: ModelDescription, plan: MemoryPlan, arithmetic: Arithmetic, kernels: Kernels,
         weights: borrowing ResidentWeights, scratch: UnsafeMutableRawPointer,
-        keyValues: UnsafeMutableRawPointer, states: UnsafeMutableRawPointer
+        keyValues: UnsafeMutableRawPointer, states: UnsafeMutableRawPointer, routing: Routing
     ) {
         let layout = plan.scratch
         func floats(_ offset: Int) -> UnsafeMutablePointer<Float> {
@@ -33,7 +33,8 @@ extension EngineState {
             to: ExpertLayerState.self, capacity: model.expertLayerCount)
         unsafe tokenEmbedding = weights.matrix(model.tokenEmbedding, arithmetic)
         unsafe output = weights.matrix(model.output.weight, arithmetic)
-        unsafe outputNorm = weights.vector(model.outputNorm.weight)
+        unsafe outputBias = weights.vector(model.output.bias)
+        unsafe outputNorm = NormState(model.outputNorm, weights)
         unsafe ids = integers(layout.ids)
         unsafe positions = integers(layout.positions)
         unsafe sequences = integers(layout.sequences)
@@ -43,10 +44,16 @@ extension EngineState {
         unsafe key = floats(layout.key)
         unsafe value = floats(layout.value)
         unsafe mixed = rows(layout.mixed)
+        unsafe queryLatent = rows(layout.queryLatent)
+        unsafe headQueries = floats(layout.headQueries)
+        unsafe plainQueries = rows(layout.plainQueries)
+        unsafe latentAnswers = rows(layout.latentAnswers)
+        unsafe answers = model.keepsLatents ? latentAnswers.floats : mixed.floats
         unsafe projected = floats(layout.projected)
         unsafe routerLogits = floats(layout.routerLogits)
         unsafe chosen = integers(layout.chosen)
         unsafe gateWeights = floats(layout.gateWeights)
+        unsafe rankCounts = integers(layout.rankCounts)
         unsafe widths = bytes(layout.widths)
         unsafe expertPlanes = bytes(layout.expertPlanes)
         unsafe pairOfChoice = integers(layout.pairOfChoice)
@@ -79,7 +86,14 @@ extension EngineState {
         unsafe sine = floats(layout.sine)
         unsafe cacheKernels = kernels.cache + plan.keyValueRows.kernel
         unsafe keyCache = keyValues
-        unsafe valueCache = keyValues + plan.keyValueBytes / 2
+        unsafe valueCache =
+            keyValues
+            + plan.keyValueRows.valueOffset(
+                positions: plan.sequences * plan.context)
+        unsafe keyRowBytes = plan.keyValueRows.keyBytes
+        unsafe valueRowBytes = plan.keyValueRows.valueBytes
+        unsafe valuesAreKeys = plan.keyValueRows.valuesAreKeys
+        unsafe attentionLayerCount = plan.keyValueRows.layerCount
         unsafe rowBufferLength = layout.rowBufferLength
         unsafe mixerRows = floats(layout.mixerRows)
         unsafe mixerRowWidth = layout.states.rowWidth
@@ -93,14 +107,17 @@ extension EngineState {
         unsafe headCount = model.headCount
         unsafe keyValueHeadCount = model.keyValueHeadCount
         unsafe headSize = model.headSize
+        unsafe valueSize = model.valueSize
+        unsafe attentionScale =
+            model.multipliers.attention ?? 1 / Float(model.headSize).squareRoot()
+        unsafe multipliers = model.multipliers
         unsafe rotaryPairs = model.rotary.dimensionCount / 2
         unsafe rotatesNeighbours = model.rotatesNeighbours
         unsafe normEpsilon = model.normEpsilon
         unsafe expertCount = model.expertCount
         unsafe expertsPerToken = model.expertsPerToken
         unsafe expertWidth = model.expertWidth
-        unsafe normalisesGateWeights = model.routing.normalises
-        unsafe cacheRowBytes = plan.keyValueRows.byteCount
+        unsafe self.routing = routing
         unsafe contextCapacity = plan.context
         unsafe layerCount = model.layerCount
         unsafe expertLayerCount = model.expertLayerCount
@@ -109,36 +126,33 @@ extension EngineState {
                 continue
             }
             unsafe (expertLayers + layer).initialize(
-                to: ExpertLayerState(router: weights.matrix(router.weight, arithmetic)))
+                to: ExpertLayerState(
+                    router: weights.matrix(router.weight, arithmetic),
+                    routerBias: router.bias.map { unsafe weights.vector($0) },
+                    routerCorrection: experts.correctionBias.map { unsafe weights.vector($0) }))
             for (part, shape) in experts.parts.enumerated() {
                 unsafe (expertMatrices + layer * 3 + part).initialize(
                     to: ExpertMatrix(
                         shape, arithmetic, kernels, unplaced: UnsafeRawPointer(scratch)))
             }
         }
+        var cacheIndex = 0
         for (index, layer) in model.layers.enumerated() {
-            let none = unsafe Matrix.none(scratch)
             unsafe (layers + index).initialize(
                 to: LayerState(
-                    attentionNorm: weights.vector(layer.attentionNorm.weight),
-                    query: none, key: none, value: none,
-                    attentionOutput: weights.matrix(layer.mixerOutput, arithmetic),
-                    queryNorm: nil, keyNorm: nil,
-                    expertNorm: weights.vector(layer.feedForwardNorm.weight),
-                    hasExperts: layer.experts != nil))
+                    layer, of: model, cacheIndex: &cacheIndex, context: plan.context, arithmetic,
+                    weights))
             unsafe (stateLayers + index).initialize(
                 to: StateLayer(
                     layer, layout.states.places[index], arithmetic, weights,
                     kernels: floats(layout.mixerKernels), ones: floats(layout.mixerOnes),
                     normEpsilon: normEpsilon))
-            guard case .attention(let attention) = layer.mixer else { continue }
-            unsafe projectionNorm = attention.norm
-            let state = unsafe layers + index
-            unsafe state.pointee.query = weights.matrix(attention.query.weight, arithmetic)
-            unsafe state.pointee.key = weights.matrix(attention.key.weight, arithmetic)
-            unsafe state.pointee.value = weights.matrix(attention.value.weight, arithmetic)
-            unsafe state.pointee.queryNorm = attention.queryNorm.map { unsafe weights.vector($0) }
-            unsafe state.pointee.keyNorm = attention.keyNorm.map { unsafe weights.vector($0) }
+        }
+        unsafe ones = nil
+        if model.normKind == .layer {
+            let row = unsafe floats(layout.ones)
+            unsafe row.update(repeating: 1, count: model.embeddingLength)
+            unsafe ones = UnsafePointer(row)
         }
         unsafe floats(layout.mixerOnes).update(repeating: 1, count: layout.states.onesLength)
         unsafe fillRotaryTables(model, weights)

@@ -14,16 +14,19 @@ internal import CKernels
     var embeddingLength = 0
     var headCount = 0
     var keyValueHeadCount = 0
+    /// Elements of a query and a key, and of a value, as attention meets them.
     var headSize = 0
+    var valueSize = 0
+    /// On queries x keys.
+    var attentionScale: Float = 0
     var rotaryPairs = 0
     var rotatesNeighbours = false
-    var projectionNorm = ProjectionNorm.perHead
     var normEpsilon: Float = 0
+    var multipliers = Multipliers()
     var expertCount = 0
     var expertsPerToken = 0
     var expertWidth = 0
-    var normalisesGateWeights = false
-    var cacheRowBytes = 0
+    var routing: Routing
     var attention: AttentionShape
     var contextCapacity = 0
     var layerCount = 0
@@ -33,7 +36,9 @@ internal import CKernels
     var expertLayers: UnsafeMutablePointer<ExpertLayerState>
     var tokenEmbedding: Matrix
     var output: Matrix
-    var outputNorm: UnsafePointer<Float>
+    /// (vocabulary)
+    var outputBias: UnsafePointer<Float>?
+    var outputNorm: NormState
 
     // The running chunk
     var layer = 0
@@ -45,9 +50,11 @@ internal import CKernels
     var sequences: UnsafeMutablePointer<Int32>  // (T)
     var hidden: UnsafeMutablePointer<Float>  // residual stream (T, embedding)
     var normed: Activations  // (T, embedding)
-    var query: UnsafeMutablePointer<Float>  // (T, heads x head size)
+    var query: UnsafeMutablePointer<Float>  // (T, heads, query stride of the layer)
     var key: UnsafeMutablePointer<Float>  // (T, key-value heads x head size)
-    var value: UnsafeMutablePointer<Float>
+    var value: UnsafeMutablePointer<Float>  // (T, key-value heads x value size)
+    /// What attention answers: (T, heads, value size); the floats of `mixed` or `latentAnswers`.
+    var answers: UnsafeMutablePointer<Float>
     /// What the layer mixed: (T, mixed width of the layer).
     var mixed: Activations
     var projected: UnsafeMutablePointer<Float>  // (T, embedding)
@@ -62,10 +69,18 @@ internal import CKernels
     var splitsSpans = false
     var mergesSpans = false
 
+    // Latent attention
+    var queryLatent: Activations  // (T, query rank)
+    var headQueries: UnsafeMutablePointer<Float>  // (T, heads, plain + turned size)
+    var plainQueries: Activations  // (T, heads, plain size)
+    var latentAnswers: Activations  // (T, heads, rank)
+
     // Routing
     var routerLogits: UnsafeMutablePointer<Float>  // (T, experts)
     var chosen: UnsafeMutablePointer<Int32>  // (T, k)
     var gateWeights: UnsafeMutablePointer<Float>  // (T, k)
+    /// Ranks of `chosen` that are computed, from the best on: (T); the others' weights are 0.
+    var rankCounts: UnsafeMutablePointer<Int32>
     /// What stands in for the router's choice while a recorded routing is forced.
     var forced: ForcedRouting?
     /// Planes wanted, by choice: (T, k); 0 for a choice that this layer does not compute.
@@ -127,12 +142,19 @@ internal import CKernels
     var spanResults: UnsafeMutablePointer<Float>
 
     // Tables
+    /// (embedding), where norms take the mean off.
+    var ones: UnsafePointer<Float>?
     var cosine: UnsafeMutablePointer<Float>  // (context, rotary pairs)
     var sine: UnsafeMutablePointer<Float>
     var cacheKernels: UnsafePointer<sluice_cache_kernels>
-    /// (sequences, layers, key-value heads, context) rows of `cacheRowBytes`
     var keyCache: UnsafeMutableRawPointer
     var valueCache: UnsafeMutableRawPointer
+    var keyRowBytes = 0
+    var valueRowBytes = 0
+    /// Whether values are the first elements of keys, and `valueCache` is `keyCache`.
+    var valuesAreKeys = false
+    /// Layers that look positions up.
+    var attentionLayerCount = 0
 
     // States
     /// (layers)
@@ -142,25 +164,14 @@ internal import CKernels
     var stateLength = 0
 }
 
-/// The resident weights of one layer.
-@unsafe struct LayerState {
-    var attentionNorm: UnsafePointer<Float>
-    var query: Matrix
-    var key: Matrix
-    var value: Matrix
-    /// (embedding, mixed width): of whatever mixes positions in this layer.
-    var attentionOutput: Matrix
-    var queryNorm: UnsafePointer<Float>?
-    var keyNorm: UnsafePointer<Float>?
-    var expertNorm: UnsafePointer<Float>
-    /// Whether its feed-forward has experts.
-    var hasExperts: Bool
-}
-
 /// What stays in memory of a layer's experts.
 @unsafe struct ExpertLayerState {
     /// Of no rows where there is one expert, which every token uses.
     var router: Matrix
+    /// Added to the router's output: (experts).
+    var routerBias: UnsafePointer<Float>?
+    /// Added to the probabilities for the choice: (experts).
+    var routerCorrection: UnsafePointer<Float>?
 }
 
 /// The pairs that a leased expert computes; its matrices are in `readyMatrices`.
@@ -181,6 +192,7 @@ extension EngineState {
             sequences: sequences,
             routerLogits: routerLogits,
             input: normed.floats, residual: hidden, chosen: chosen, gateWeights: gateWeights,
+            rankCounts: rankCounts,
             outputRow: pairOfChoice, expertOutput: expertOutput)
     }
 }

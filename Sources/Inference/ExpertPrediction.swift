@@ -138,14 +138,20 @@ struct ExpertPrediction {
 
     /// Compares what was guessed for `layer` with the router's choice, and remembers that.
     ///
-    /// - Parameter chosen: (k): the token's experts.
-    mutating func check(layer: Int, token: Int = 0, chosen: UnsafeBufferPointer<Int32>) {
+    /// - Parameters:
+    ///   - chosen: (k): the token's experts by rank.
+    ///   - computed: how many of them are computed; nil for all.
+    mutating func check(
+        layer: Int, token: Int = 0, chosen: UnsafeBufferPointer<Int32>, computed: Int? = nil
+    ) {
+        let needed = unsafe UnsafeBufferPointer(
+            start: chosen.baseAddress, count: computed ?? chosen.count)
         let place = (layer * tokenCount + token) * expertsPerToken
         for rank in chosen.indices { history[place + rank] = unsafe chosen[rank] }
         for ahead in 0..<layersAhead where guessedTokens[layer * layersAhead + ahead] > token {
             statistics.add(ahead: ahead + 1)
             let first = self.place(layer, ahead + 1, token)
-            for rank in 0..<ranks where unsafe chosen.contains(guesses[first + rank]) {
+            for rank in 0..<ranks where unsafe needed.contains(guesses[first + rank]) {
                 statistics.add(right: rank, ahead: ahead + 1)
             }
         }

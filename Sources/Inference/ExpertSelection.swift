@@ -11,17 +11,20 @@ struct ExpertSelection {
     let expertsPerToken: Int
     /// Planes of an expert at full width.
     let planes: Int
-    /// Whether the model divides the k chosen weights by their sum.
-    let normalisesWeights: Bool
+    let routing: Routing
 
-    /// (experts): proportional to the router's probabilities.
+    /// (experts): the router's probabilities, as `Routing.choose` leaves them.
     var probabilities: [Float]
-    /// (experts): the router's output as it is, only for policies that compare it; they leave their
-    /// own there.
+    /// (experts): what is added to them for the choice, if anything is.
+    var correction: [Float]
+    var isCorrected = false
+    /// (experts): the router's output as it is, only where it is read.
     var logits: [Float]
     /// (experts): complete planes in memory.
     var resident: [UInt8]
 
+    /// Ranks of `chosen` that the router wants computed; the others have no part in anything.
+    var rankCount: Int
     /// (k): experts by rank.
     var chosen: [Int32]
     /// (k): what their outputs are added with; 0 for those not computed in this layer.
@@ -45,6 +48,13 @@ struct ExpertSelection {
 
     /// (layers x experts)
     private var isProtected: [Bool]
+    /// (experts): what the router ranks them by, and the same with a policy's bonus.
+    private var scores: [Float]
+    private var favoured: [Float]
+    /// (experts): of the groups that the router chose.
+    private var isEligible: [Bool]
+    /// Divides the probabilities.
+    private var probabilitySum: Float = 1
     /// (experts): chosen anew, and gone past on the way down the ranks.
     private var isSelected: [Bool]
     private var isPassed: [Bool]
@@ -57,16 +67,21 @@ struct ExpertSelection {
     ///   - tokens: most tokens of one step.
     init(
         policy: MissPolicy, protected: Set<LayerExpert>, layerCount: Int, expertCount: Int,
-        expertsPerToken: Int, planes: Int, normalisesWeights: Bool, tokens: Int = 1
+        expertsPerToken: Int, planes: Int, routing: Routing, tokens: Int = 1
     ) {
         self.policy = policy
         self.layerCount = layerCount
         self.expertCount = expertCount
         self.expertsPerToken = expertsPerToken
         self.planes = planes
-        self.normalisesWeights = normalisesWeights
+        self.routing = routing
         probabilities = Array(repeating: 0, count: expertCount)
-        logits = Array(repeating: 0, count: policy.comparesLogits ? expertCount : 0)
+        logits = Array(repeating: 0, count: policy.readsLogits(under: routing) ? expertCount : 0)
+        correction = Array(repeating: 0, count: expertCount)
+        rankCount = expertsPerToken
+        scores = Array(repeating: 0, count: expertCount)
+        favoured = Array(repeating: 0, count: expertCount)
+        isEligible = Array(repeating: true, count: expertCount)
         resident = Array(repeating: 0, count: expertCount)
         chosen = Array(repeating: 0, count: expertsPerToken)
         weights = Array(repeating: 0, count: expertsPerToken)
@@ -84,6 +99,9 @@ struct ExpertSelection {
         rangeCount = Array(repeating: 0, count: layerCount)
     }
 
+    /// Whether the router's output is read as it is, before the softmax.
+    var readsLogits: Bool { !logits.isEmpty }
+
     /// Applies the policy to a token's choice in `layer`.
     ///
     /// - Parameters:
@@ -91,41 +109,47 @@ struct ExpertSelection {
     ///   - tokens: of the step; only one alone is deferred, because what is late keeps the input of
     ///     one token.
     mutating func decide(layer: Int, token: Int = 0, of tokens: Int = 1) {
-        accounting.choices += UInt64(expertsPerToken)
+        accounting.choices += UInt64(rankCount)
         deferredCount = 0
         firstOpen = token * expertsPerToken
-        for rank in 0..<expertsPerToken {
+        for rank in rankCount..<expertsPerToken {
+            widths[rank] = 0
+            openExperts[firstOpen + rank] = -1
+        }
+        for rank in 0..<rankCount {
             widths[rank] = UInt8(planes)
             openExperts[firstOpen + rank] = chosen[rank]
             openMass[firstOpen + rank] = weights[rank]
             accounting.mass += Double(weights[rank])
         }
+        if policy.asksOfAllExperts { rankAll() }
         switch policy {
         case .exact: break
         case .fallback(let full, let prefix, let planes):
             fallBack(layer, full: full, prefix: prefix, planes: planes)
         case .drop(let below):
             let total = totalWeight
-            for rank in 1..<max(1, expertsPerToken) where isLight(layer, rank, below, total) {
+            for rank in 1..<max(1, rankCount) where isLight(layer, rank, below, total) {
                 skip(rank)
             }
             scale(to: total)
         case .deferred(let below):
             guard tokens == 1, layer < layerCount - 1 else { break }
             let total = totalWeight
-            for rank in 1..<max(1, expertsPerToken) where isLight(layer, rank, below, total) {
+            for rank in 1..<max(1, rankCount) where isLight(layer, rank, below, total) {
                 postpone(rank)
             }
         case .substitute(let below, let kept):
             let total = totalWeight
-            for rank in 1..<max(1, expertsPerToken)
+            for rank in 1..<max(1, rankCount)
             where rank >= kept && isLight(layer, rank, below, total) {
                 replace(rank)
             }
         case .maxRank(let kept, let ranks): preferResident(layer, kept: kept, ranks: ranks)
         case .cumulative(let kept, let probability):
             preferResident(layer, kept: kept, ranks: ranksHolding(probability))
-        case .cachePrior(let kept, let bonus): favourResident(layer, kept: kept, bonus: bonus)
+        case .cachePrior(let kept, let bonus):
+            favourResident(layer, kept: kept, bonus: bonus)
         }
     }
 
@@ -143,7 +167,11 @@ struct ExpertSelection {
 
     // MARK: Rules on misses
 
-    private var totalWeight: Double { ExpertSelection.sum(weights) }
+    private var totalWeight: Double {
+        var sum = 0.0
+        for rank in 0..<rankCount { sum += Double(weights[rank]) }
+        return sum
+    }
 
     /// A loop, because `reduce` allocates where it is not specialised.
     private static func sum(_ values: [Float]) -> Double {
@@ -162,13 +190,13 @@ struct ExpertSelection {
     /// A miss that may be done without: not protected, and of a share below `factor` / k.
     private func isLight(_ layer: Int, _ rank: Int, _ factor: Double, _ total: Double) -> Bool {
         isMiss(rank) && !isHeld(layer, chosen[rank])
-            && Double(weights[rank]) * Double(expertsPerToken) < factor * total
+            && Double(weights[rank]) * Double(rankCount) < factor * total
     }
 
     private mutating func fallBack(_ layer: Int, full: Double, prefix: Double, planes: Int) {
         let total = totalWeight
         var before = 0.0
-        for rank in 0..<expertsPerToken {
+        for rank in 0..<rankCount {
             let sum = before
             before += Double(weights[rank])
             guard rank > 0, isMiss(rank), !isHeld(layer, chosen[rank]), sum > full * total else {
@@ -197,7 +225,7 @@ struct ExpertSelection {
     private mutating func scale(to total: Double) {
         let left = totalWeight
         guard left < total, left > 0 else { return }
-        for rank in 0..<expertsPerToken {
+        for rank in 0..<rankCount {
             weights[rank] = Float(Double(weights[rank]) * (total / left))
         }
     }
@@ -215,9 +243,10 @@ struct ExpertSelection {
     private mutating func replace(_ rank: Int) {
         var best = -1
         for expert in 0..<expertCount { isSelected[expert] = false }
-        for rank in 0..<expertsPerToken { isSelected[Int(chosen[rank])] = true }
-        for expert in 0..<expertCount where resident[expert] >= planes && !isSelected[expert] {
-            if best < 0 || probabilities[expert] > probabilities[best] { best = expert }
+        for rank in 0..<rankCount { isSelected[Int(chosen[rank])] = true }
+        for expert in 0..<expertCount
+        where isEligible[expert] && resident[expert] >= planes && !isSelected[expert] {
+            if best < 0 || scores[expert] > scores[best] { best = expert }
         }
         guard best >= 0 else { return }
         chosen[rank] = Int32(best)
@@ -236,10 +265,35 @@ struct ExpertSelection {
     private mutating func pass() -> Int {
         var best = -1
         for expert in 0..<expertCount where !isPassed[expert] {
-            if best < 0 || probabilities[expert] > probabilities[best] { best = expert }
+            if best < 0 || precedes(expert, best, scores[expert], scores[best]) { best = expert }
         }
         isPassed[best] = true
         return best
+    }
+
+    /// Whether an expert ranks before another of a lower index, by their scores.
+    private func precedes(
+        _ expert: Int, _ other: Int, _ score: Float, _ otherScore: Float
+    ) -> Bool {
+        isEligible[expert] == isEligible[other]
+            ? Routing.beats(score, otherScore) : isEligible[expert]
+    }
+
+    /// Ranks all experts as the router does.
+    private mutating func rankAll() {
+        probabilitySum =
+            routing.gating == .sigmoid ? 1 : Float(ExpertSelection.sum(probabilities))
+        for expert in 0..<expertCount {
+            scores[expert] =
+                isCorrected
+                ? probabilities[expert] / probabilitySum + correction[expert]
+                : probabilities[expert]
+        }
+        let groups = unsafe routing.groups(of: expertCount, by: scores)
+        let size = expertCount / routing.groupCount
+        for expert in 0..<expertCount {
+            isEligible[expert] = Routing.has(groups, expert, size)
+        }
     }
 
     /// Fewest of the likeliest experts whose probabilities together reach `probability`.
@@ -261,7 +315,7 @@ struct ExpertSelection {
             isSelected[expert] = false
             isPassed[expert] = false
         }
-        for rank in 0..<expertsPerToken where isKept(layer, rank, kept) {
+        for rank in 0..<rankCount where isKept(layer, rank, kept) {
             isSelected[Int(chosen[rank])] = true
             count += 1
         }
@@ -270,14 +324,14 @@ struct ExpertSelection {
 
     private mutating func preferResident(_ layer: Int, kept: Int, ranks: Int) {
         var count = selectKept(layer, kept)
-        for _ in 0..<min(max(0, ranks), expertCount) where count < expertsPerToken {
+        for _ in 0..<min(max(0, ranks), expertCount) where count < rankCount {
             let expert = pass()
-            if isSelected[expert] || resident[expert] < planes { continue }
+            if isSelected[expert] || !isEligible[expert] || resident[expert] < planes { continue }
             isSelected[expert] = true
             count += 1
         }
         for expert in 0..<expertCount { isPassed[expert] = false }
-        while count < expertsPerToken {
+        while count < rankCount {
             let expert = pass()
             if isSelected[expert] { continue }
             isSelected[expert] = true
@@ -287,11 +341,14 @@ struct ExpertSelection {
     }
 
     private mutating func favourResident(_ layer: Int, kept: Int, bonus: Double) {
-        // A logit that is not a number makes no range; the router's choice stands then.
+        // A score that is not a number makes no range; the router's choice stands then.
         var (least, most) = (Float.infinity, -Float.infinity)
         for expert in 0..<expertCount {
-            guard logits[expert].isFinite else { return }
-            (least, most) = (min(least, logits[expert]), max(most, logits[expert]))
+            let score = isCorrected ? scores[expert] : logits[expert]
+            guard score.isFinite else { return }
+            favoured[expert] = score
+            guard isEligible[expert] else { continue }
+            (least, most) = (min(least, score), max(most, score))
         }
         rangeCount[layer] += 1
         meanRange[layer] += (Double(most - least) - meanRange[layer]) / rangeCount[layer]
@@ -302,17 +359,19 @@ struct ExpertSelection {
             isPassed[expert] = resident[expert] >= planes
             isSelected[expert] = false
         }
-        for rank in 0..<min(max(1, kept), expertsPerToken) { isPassed[Int(chosen[rank])] = true }
-        for expert in 0..<expertCount where isPassed[expert] { logits[expert] += added }
+        for rank in 0..<min(max(1, kept), rankCount) { isPassed[Int(chosen[rank])] = true }
+        for expert in 0..<expertCount where isPassed[expert] { favoured[expert] += added }
         var count = 0
-        for rank in 0..<expertsPerToken where isHeld(layer, chosen[rank]) {
+        for rank in 0..<rankCount where isHeld(layer, chosen[rank]) {
             isSelected[Int(chosen[rank])] = true
             count += 1
         }
-        while count < expertsPerToken {
+        while count < rankCount {
             var best = -1
             for expert in 0..<expertCount where !isSelected[expert] {
-                if best < 0 || logits[expert] > logits[best] { best = expert }
+                if best < 0 || precedes(expert, best, favoured[expert], favoured[best]) {
+                    best = expert
+                }
             }
             isSelected[best] = true
             count += 1
@@ -320,30 +379,35 @@ struct ExpertSelection {
         adoptSelected()
     }
 
-    /// Makes the k selected experts the choice, by rank, with the weights that the router's
-    /// probabilities and the model's rule give them.
+    /// Makes the selected experts the choice, by rank, with the weights that the model's rule gives
+    /// them.
     private mutating func adoptSelected() {
         var changed = false
-        for rank in 0..<expertsPerToken where !isSelected[Int(chosen[rank])] {
+        for rank in 0..<rankCount where !isSelected[Int(chosen[rank])] {
             changed = true
             accounting.add(swapped: Double(weights[rank]))
             openExperts[firstOpen + rank] = -1
         }
         // The same experts keep the router's weights, to the bit.
         guard changed else { return }
-        let all = ExpertSelection.sum(probabilities)
-        var total = 0.0
-        for rank in 0..<expertsPerToken {
+        for rank in 0..<rankCount {
             var best = -1
             for expert in 0..<expertCount where isSelected[expert] {
-                if best < 0 || probabilities[expert] > probabilities[best] { best = expert }
+                if best < 0 || precedes(expert, best, scores[expert], scores[best]) {
+                    best = expert
+                }
             }
             isSelected[best] = false
             chosen[rank] = Int32(best)
-            weights[rank] = Float(Double(probabilities[best]) / all)
-            total += Double(probabilities[best]) / all
         }
-        guard normalisesWeights else { return }
-        for rank in 0..<expertsPerToken { weights[rank] = Float(Double(weights[rank]) / total) }
+        if case .sparseMixer(let jitter) = routing.gating {
+            unsafe routing.mix(
+                rankCount, logits: logits, experts: expertCount, jitter: jitter, chosen: chosen,
+                weights: &weights)
+        } else {
+            unsafe routing.weigh(
+                rankCount, probabilities: probabilities, sum: probabilitySum, chosen: chosen,
+                weights: &weights)
+        }
     }
 }

@@ -20,6 +20,9 @@
     /// The weight each output is added with: (T, k); 0 where a miss policy leaves it out, or to the
     /// next layer.
     public let gateWeights: UnsafePointer<Float>
+    /// Ranks that are computed, before any miss policy, from the best on: (T); all k but under
+    /// `Routing.topP`.
+    public let rankCounts: UnsafePointer<Int32>
     /// Row of `expertOutput` by choice: (T, k); -1 where there is none.
     public let outputRow: UnsafePointer<Int32>
     /// Outputs of the down matrices, before the gate weights: (T x k, embedding).

@@ -114,10 +114,12 @@ struct MatrixPath {
 }
 
 extension Matrix {
-    /// One without rows, for a role that a layer does not have. `address` is never read.
-    static func none(_ address: UnsafeRawPointer) -> Matrix {
-        unsafe Matrix(
-            weights: address, rows: 0, columns: 0, rowBytes: 0, format: .f32, path: .decoding)
+    /// The rows from `first` on.
+    func rows(from first: Int) -> Matrix {
+        var part = unsafe self
+        unsafe part.weights += first * rowBytes
+        unsafe part.rows -= first
+        return unsafe part
     }
 
     /// y[t * yStride + r] = row r . x[t] for the rows in `range` and `tokens` rows of input at `x`.

@@ -114,11 +114,10 @@ public struct MemoryPlan: Sendable {
         self.layout = layout
         residentBytes = ResidentWeights.byteCount(of: model)
         keyValueRows = try KeyValueRows(
-            options.keyValues, arithmetic: options.arithmetic, headSize: model.headSize)
-        let positionBytes = model.layerCount * model.keyValueHeadCount * keyValueRows.byteCount
+            options.keyValues, arithmetic: options.arithmetic, model: model)
         // Each factor is bounded by a tensor's shape; the product of them may still not fit.
-        let (rows, tooLong) = positionBytes.multipliedReportingOverflow(
-            by: sequences * context * 2)
+        let (rows, tooLong) = keyValueRows.bytesPerPosition.multipliedReportingOverflow(
+            by: sequences * context)
         guard !tooLong else {
             throw EngineError("a key-value cache for \(sequences) x \(context) positions is absurd")
         }
@@ -230,43 +229,16 @@ public struct MemoryPlan: Sendable {
         func refuse(_ what: String) throws(EngineError) {
             throw EngineError("\(model.name): \(what) not computed yet")
         }
-        func check(_ attention: Attention, _ layer: Int) throws(EngineError) {
-            if [attention.query, attention.key, attention.value, attention.output].contains(
-                where: { $0.bias != nil })
-            {
-                try refuse("biases of attention are")
-            }
-            if attention.sinks != nil || attention.window != nil || attention.isGated
-                || !attention.rotates || model.valueSize != model.headSize
-            {
-                try refuse("layer \(layer)'s kind of attention is")
-            }
-        }
-        if model.normKind == .layer { try refuse("layer norms are") }
-        if model.multipliers != Multipliers() { try refuse("constants on the residual stream are") }
-        if model.output.bias != nil { try refuse("a bias on the logits is") }
         for layer in model.layers {
-            switch layer.mixer {
-            case .attention(let attention): try check(attention, layer.index)
-            case .latent: try refuse("layer \(layer.index)'s kind of attention is")
-            case .convolution, .deltaNet: break
-            }
             guard let experts = layer.experts else {
                 try refuse("layers without experts are")
                 continue
             }
             if experts.shared != nil || experts.biases != nil || experts.router == nil
-                || experts.router?.bias != nil || experts.correctionBias != nil
                 || experts.routesEarly || model.activation != .silu
             {
                 try refuse("layer \(layer.index)'s kind of experts is")
             }
-        }
-        guard model.routing.gating == .softmax,
-            model.routing.scale == 1, model.routing.groupCount == 1
-        else {
-            try refuse("its routing is")
-            return
         }
     }
 

@@ -6,7 +6,7 @@ public import ExpertStreaming
 /// Masses are sums of gate weights as the router gave them; `widthMass`, `skippedMass`,
 /// `swappedMass` and `deferredMass` add up to `mass`, and their counts to `choices`.
 public struct MissAccounting: Sendable, Equatable {
-    /// Experts that the router chose: k for each token and layer.
+    /// Experts that the router chose: k for each token and layer, or fewer under `Routing.topP`.
     public var choices: UInt64 = 0
     public var mass = 0.0
     /// Computed as chosen, by planes used.

@@ -6,7 +6,7 @@
 /// largest gate weight) and protected experts always compute at full width. *Miss* means that not
 /// all planes are in memory; a hit is computed as chosen, except by `maxRank`, `cumulative` and
 /// `cachePrior`, which choose anew. Gate weights g are compared as shares of their sum over the k
-/// chosen; k is the experts per token.
+/// chosen; k is the experts per token, fewer of some tokens under `Routing.topP`.
 public enum MissPolicy: Sendable, Equatable, CustomStringConvertible {
     /// Wait for every plane of every expert: the model's own answer.
     case exact
@@ -113,9 +113,13 @@ public enum MissPolicy: Sendable, Equatable, CustomStringConvertible {
         }
     }
 
-    /// Whether it compares router logits as they are, before the softmax.
-    var comparesLogits: Bool {
-        if case .cachePrior = self { true } else { false }
+    /// Whether router logits are read as they are, before the softmax: to compare them, or because
+    /// the weights of a new choice are made of them.
+    func readsLogits(under routing: Routing) -> Bool {
+        switch (self, routing.gating) {
+        case (.cachePrior, _), (.maxRank, .sparseMixer), (.cumulative, .sparseMixer): true
+        default: false
+        }
     }
 
     /// Whether it asks of experts that were not chosen if they are in memory.

@@ -57,6 +57,27 @@ public struct ModelDescription: Sendable {
     /// Layers that have experts.
     public var expertLayerCount: Int { expertLayers.count }
 
+    /// Layers that look positions up: those with keys and values, or latents of them.
+    public var attentionLayerCount: Int {
+        layers.count {
+            switch $0.mixer {
+            case .attention, .latent: true
+            case .convolution, .deltaNet: false
+            }
+        }
+    }
+
+    /// Latent attention, where the model has it: all of its layers are alike.
+    var latentAttention: LatentAttention? {
+        for layer in layers {
+            if case .latent(let latent) = layer.mixer { return latent }
+        }
+        return nil
+    }
+
+    /// Whether latents of positions are kept, of which all heads' keys and values are made.
+    public var keepsLatents: Bool { latentAttention != nil }
+
     /// Whether every token uses the one expert there is.
     public var isDense: Bool { routing.gating == .always }
 

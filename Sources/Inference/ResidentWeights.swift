@@ -97,9 +97,17 @@ internal import Quantization
         unsafe address(tensor).assumingMemoryBound(to: Float.self)
     }
 
+    /// The same, where the model has it.
+    borrowing func vector(_ tensor: GGUFTensor?) -> UnsafePointer<Float>? {
+        guard let tensor else { return nil }
+        return unsafe vector(tensor)
+    }
+
+    /// A matrix; of a stack of them the rows of all, one after another.
     borrowing func matrix(_ tensor: GGUFTensor, _ arithmetic: Arithmetic) -> Matrix {
         unsafe Matrix(
-            weights: address(tensor), rows: tensor.shape[1], columns: tensor.shape[0],
+            weights: address(tensor), rows: tensor.elementCount / tensor.shape[0],
+            columns: tensor.shape[0],
             rowBytes: tensor.format.byteCount(elements: tensor.shape[0]), format: tensor.format,
             path: MatrixPath(format: tensor.format, arithmetic: arithmetic))
     }

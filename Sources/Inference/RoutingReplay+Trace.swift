@@ -18,19 +18,7 @@ extension RoutingReplay {
         trace: RoutingTrace, name: String, model: ModelDescription, promptTokens: Int = 0
     ) throws(EngineError) {
         let (shape, k) = (trace.shape, trace.shape.expertsPerToken)
-        // A trace that does not say what it is of knows no more than the highest expert it saw.
-        let isAnonymous = shape.model.isEmpty && shape.architecture.isEmpty
-        guard shape.layerCount == model.expertLayerCount, k == model.expertsPerToken,
-            isAnonymous
-                ? shape.expertsPerLayer <= model.expertCount
-                : shape.expertsPerLayer == model.expertCount
-        else {
-            throw EngineError(
-                "\(name) chooses \(k) of \(shape.expertsPerLayer) experts in \(shape.layerCount) "
-                    + "layers, but \(model.name) chooses \(model.expertsPerToken) of "
-                    + "\(model.expertCount) in \(model.expertLayerCount); record one on a model of that "
-                    + "shape")
-        }
+        try model.check(shape, name: name)
         let tokens = Self.tokens(of: trace, promptTokens: promptTokens)
         var experts: [Int32] = []
         var weights: [Float] = []
@@ -71,5 +59,23 @@ extension RoutingReplay {
             (start..<first).allSatisfy({ isWhole($0, of: trace) })
         else { return decoded }
         return Array(start..<first) + decoded
+    }
+}
+
+extension ModelDescription {
+    /// - Parameter name: the trace's, for errors.
+    /// - Throws: `EngineError` where a trace of this shape cannot have been recorded of the model.
+    public func check(_ shape: TraceShape, name: String) throws(EngineError) {
+        // A trace that does not say what it is of knows no more than the highest expert it saw.
+        let isAnonymous = shape.model.isEmpty && shape.architecture.isEmpty
+        guard shape.layerCount == expertLayerCount, shape.expertsPerToken == expertsPerToken,
+            isAnonymous
+                ? shape.expertsPerLayer <= expertCount : shape.expertsPerLayer == expertCount
+        else {
+            throw EngineError(
+                "\(name) chooses \(shape.expertsPerToken) of \(shape.expertsPerLayer) experts in "
+                    + "\(shape.layerCount) layers, but \(self.name) chooses \(expertsPerToken) of "
+                    + "\(expertCount) in \(expertLayerCount); record one on a model of that shape")
+        }
     }
 }

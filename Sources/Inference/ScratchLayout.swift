@@ -23,15 +23,17 @@ struct ScratchLayout: Sendable {
         value = 0, projected = 0
     var routerLogits = 0, chosen = 0, gateWeights = 0, pairOfChoice = 0, tokenOfPair = 0,
         firstPair = 0
-    var widths = 0, expertPlanes = 0, distinctPlanes = 0, isHere = 0, guessedLogits = 0,
+    var rankCounts = 0, widths = 0, expertPlanes = 0, distinctPlanes = 0, isHere = 0,
+        guessedLogits = 0,
         prefetched = 0
     var distinct = 0, ready = 0, expertMatrices = 0, readyMatrices = 0, gateRows = 0,
         expertOutput = 0, logits = 0, attentionBuffers = 0, spanResults = 0,
         rowBuffers = 0
-    var cosine = 0, sine = 0, queue = 0
+    var cosine = 0, sine = 0, queue = 0, ones = 0, headQueries = 0
     var stateLayers = 0, mixerRows = 0, mixerBuffers = 0, mixerKernels = 0, mixerOnes = 0
     var normed = Rows(), mixed = Rows(), gathered = Rows(), expertHidden = Rows()
     var lateInput = Rows()
+    var queryLatent = Rows(), plainQueries = Rows(), latentAnswers = Rows()
     let rowBufferLength: Int
     let attention: AttentionShape
     let states: StateLayout
@@ -45,8 +47,9 @@ struct ScratchLayout: Sendable {
         workers: Int, roundMultiplications: Int, layersAhead: Int = 0, sequenceCount: Int = 1
     ) {
         let embedding = model.embeddingLength
-        let queryWidth = model.headCount * model.headSize
+        let queryWidth = model.widestQuery
         let keyWidth = model.keyValueHeadCount * model.headSize
+        let valueWidth = model.keepsLatents ? 0 : model.keyValueHeadCount * model.valueSize
         // Twice one token's, because a layer may compute experts that the one before deferred.
         let pairs = max(chunk, 2) * model.expertsPerToken
         roundPairs = max(
@@ -67,11 +70,14 @@ struct ScratchLayout: Sendable {
         let mixedKinds = kinds(model.layers.map(\.mixerOutput.format))
         let mixedWidth = model.layers.map(\.mixerOutput.shape[0]).max() ?? 0
         let hiddenKinds = kinds(expertParts.flatMap { $0[2].formats })
-        rowBufferLength = max(embedding, mixedWidth, model.expertWidth)
+        let latent = LatentSizes(model)
+        rowBufferLength = max(
+            resident.map(\.shape[0]).max() ?? 0, mixedWidth, model.expertWidth,
+            unsafe EngineState.decodedRows * latent.rank)
         states = StateLayout(model: model)
         attention = AttentionShape(
             headCount: model.headCount, keyValueHeadCount: model.keyValueHeadCount,
-            headSize: model.headSize, context: context)
+            headSize: model.headSize, valueSize: model.valueSize, context: context)
 
         layers = unsafe take(model.layerCount * MemoryLayout<LayerState>.stride)
         expertLayers = unsafe take(
@@ -83,12 +89,18 @@ struct ScratchLayout: Sendable {
         normed = rows(chunk, embedding, normedKinds)
         query = take(chunk * queryWidth * 4)
         key = take(chunk * keyWidth * 4)
-        value = take(chunk * keyWidth * 4)
+        value = take(chunk * valueWidth * 4)
         mixed = rows(chunk, mixedWidth, mixedKinds)
+        queryLatent = rows(chunk, latent.queryRank, kinds(latent.queryFormats))
+        headQueries = take(chunk * latent.queryWidth * 4)
+        plainQueries = rows(
+            chunk * latent.headCount, latent.plainSize, kinds(latent.transposedKeyFormats))
+        latentAnswers = rows(chunk * latent.headCount, latent.rank, kinds(latent.valueFormats))
         projected = take(chunk * embedding * 4)
         routerLogits = take(chunk * model.expertCount * 4)
         chosen = take(pairs * 4)
         gateWeights = take(pairs * 4)
+        rankCounts = take(chunk * 4)
         widths = take(pairs)
         expertPlanes = take(model.expertCount)
         pairOfChoice = take(pairs * 4)
@@ -121,6 +133,7 @@ struct ScratchLayout: Sendable {
         mixerBuffers = take(workers * states.bufferLength * 4)
         mixerKernels = take(states.kernelLength * 4)
         mixerOnes = take(states.onesLength * 4)
+        ones = take(model.normKind == .layer ? embedding * 4 : 0)
     }
 
     /// Sections start on cache lines of their own, so that threads writing neighbours do not meet.
@@ -138,5 +151,50 @@ struct ScratchLayout: Sendable {
         if kinds.contains(.a32) { rows.a32 = take(count * sluice_a32_bytes(length)) }
         if kinds.contains(.a256) { rows.a256 = take(count * sluice_a256_bytes(length)) }
         return rows
+    }
+}
+
+/// What buffers of latent attention depend on; nothing in models without it.
+private struct LatentSizes {
+    var headCount = 0, rank = 0, queryRank = 0, plainSize = 0
+    /// Elements of the queries of all heads, before they are brought into the latent space.
+    var queryWidth = 0
+    /// Formats of the matrices that queries come from where they have latents, that bring queries
+    /// into the latent space as they are, and that bring answers back.
+    var queryFormats: [BlockFormat] = []
+    var transposedKeyFormats: [BlockFormat] = []
+    var valueFormats: [BlockFormat] = []
+
+    init(_ model: ModelDescription) {
+        for layer in model.layers {
+            guard case .latent(let latent) = layer.mixer else { continue }
+            headCount = model.headCount
+            rank = max(rank, latent.rank)
+            queryWidth = max(
+                queryWidth, model.headCount * (latent.plainSize + latent.turnedSize))
+            if latent.queryDown != nil {
+                queryRank = latent.query.shape[0]
+                queryFormats.append(latent.query.format)
+            }
+            switch latent.keyValueUp {
+            case .split(let key, let value):
+                plainSize = latent.plainSize
+                transposedKeyFormats.append(key.format)
+                valueFormats.append(value.format)
+            case .joined(let both): valueFormats.append(both.format)
+            }
+        }
+    }
+}
+
+extension ModelDescription {
+    /// Floats that attention takes of a token in the layer where they are most: queries of all heads,
+    /// with their gates.
+    fileprivate var widestQuery: Int {
+        let isGated = layers.contains {
+            guard case .attention(let attention) = $0.mixer else { return false }
+            return attention.isGated
+        }
+        return headCount * headSize * (isGated ? 2 : 1)
     }
 }

@@ -8,11 +8,14 @@ enum Stage: UInt32 {
     case attentionInput
     case projections
     case rotate
+    case latentQuery
+    case absorb
     case attention
     case stateProjections
     case convolution
     case deltaNet
     case mergeSpans
+    case expand
     case attentionOutputInput
     case attentionOutput
     case expertInput
@@ -53,13 +56,16 @@ enum Stage: UInt32 {
             unsafe state.pointee.attentionInput(tokens: share(state.pointee.tokens))
         case .projections: unsafe state.pointee.projections(worker)
         case .rotate: unsafe state.pointee.rotate(tokens: share(state.pointee.tokens))
+        case .latentQuery: unsafe state.pointee.latentQuery(worker)
+        case .absorb: unsafe state.pointee.absorb(worker)
         case .attention: unsafe state.pointee.attend(worker, workers)
         case .stateProjections: unsafe state.pointee.stateProjections(worker)
         case .convolution: unsafe state.pointee.convolution(worker, workers)
         case .deltaNet: unsafe state.pointee.deltaNet(worker)
         case .mergeSpans:
             unsafe state.pointee.mergeSpans(
-                tasks: share(state.pointee.tokens * state.pointee.headCount))
+                tasks: share(state.pointee.tokens * state.pointee.headCount), worker)
+        case .expand: unsafe state.pointee.expand(worker)
         case .attentionOutputInput:
             unsafe state.pointee.quantiseMixed(tokens: share(state.pointee.tokens))
         case .attentionOutput: unsafe state.pointee.attentionOutput(worker)
@@ -83,11 +89,11 @@ extension EngineState {
     /// or tasks.
     func unitCount(_ stage: Stage) -> Int {
         switch stage {
-        case .projections:
-            unsafe layers[layer].query.unitCount + layers[layer].key.unitCount
-                + layers[layer].value.unitCount
+        case .projections: unsafe projectionUnits
         case .stateProjections: unsafe stateProjectionUnits
         case .deltaNet: unsafe deltaNetUnits
+        case .latentQuery: unsafe latentQueryUnits
+        case .absorb, .expand: unsafe headCount
         case .attentionOutput: unsafe layers[layer].attentionOutput.unitCount
         case .router: unsafe expertLayers[expertLayer].router.unitCount
         case .guess: unsafe guessedLayers * guessMatrix(0).unitCount
@@ -107,23 +113,24 @@ extension EngineState {
             unsafe layers[layer].hasExperts
                 ? first(of: expertLayers[expertLayer].router, worker) : nil
         case .down:
-            unsafe layer + 1 < layerCount
-                ? first(of: firstProjection(layer + 1), worker) : first(of: output, worker)
+            unsafe first(
+                of: layer + 1 < layerCount ? firstProjection(layer + 1) : output, worker)
         case .head: unsafe first(of: firstProjection(0), worker)
         default: nil
         }
     }
 
     /// The matrix that a layer begins with.
-    private func firstProjection(_ layer: Int) -> Matrix {
+    private func firstProjection(_ layer: Int) -> Matrix? {
         switch unsafe stateLayers[layer].mixer {
-        case .none: unsafe layers[layer].query
+        case .none: unsafe layers[layer].attention.first
         case .convolution(let input, _): unsafe input
         case .deltaNet(let projections, _): unsafe projections.queryKeyValue
         }
     }
 
-    private func first(of matrix: Matrix, _ worker: Int) -> UnsafeRawPointer {
+    private func first(of matrix: Matrix?, _ worker: Int) -> UnsafeRawPointer? {
+        guard let matrix = unsafe matrix else { return nil }
         let unit = unsafe queue.firstUnit(worker, of: matrix.unitCount)
         return unsafe matrix.weights + unit * matrix.unitRows * matrix.rowBytes
     }
@@ -142,6 +149,8 @@ extension EngineState {
                 tokenEmbedding.format,
                 from: tokenEmbedding.weights + Int(ids[token]) * tokenEmbedding.rowBytes,
                 elements: embeddingLength, into: hidden + token * embeddingLength)
+            unsafe scale(
+                hidden + token * embeddingLength, embeddingLength, by: multipliers.embedding)
         }
     }
 
@@ -149,18 +158,48 @@ extension EngineState {
         unsafe norm(tokens, hidden, layers[layer].attentionNorm, into: normed)
     }
 
+    fileprivate var projectionUnits: Int {
+        switch unsafe layers[layer].attention {
+        case .none: 0
+        case .heads(let heads):
+            unsafe heads.query.unitCount + heads.key.unitCount + heads.value.unitCount
+        case .latent(let latent):
+            unsafe (latent.queryDown ?? latent.query).unitCount + latent.keyValueDown.unitCount
+        }
+    }
+
     func projections(_ worker: Int) {
-        let queries = unsafe layers[layer].query.unitCount
-        let keys = unsafe queries + layers[layer].key.unitCount
-        while let unit = unsafe queue.take(worker) {
-            if unit < queries {
-                unsafe multiply(layers[layer].query, unit, normed, query, worker)
-            } else if unit < keys {
-                unsafe multiply(layers[layer].key, unit - queries, normed, key, worker)
-            } else {
-                unsafe multiply(layers[layer].value, unit - keys, normed, value, worker)
+        switch unsafe layers[layer].attention {
+        case .none: break
+        case .heads(let heads):
+            let queries = unsafe heads.query.unitCount
+            let keys = unsafe queries + heads.key.unitCount
+            while let unit = unsafe queue.take(worker) {
+                if unit < queries {
+                    unsafe multiply(heads.query, unit, normed, query, worker)
+                } else if unit < keys {
+                    unsafe multiply(heads.key, unit - queries, normed, key, worker)
+                } else {
+                    unsafe multiply(heads.value, unit - keys, normed, value, worker)
+                }
+            }
+        case .latent(let latent):
+            let first = unsafe latent.queryDown ?? latent.query
+            let target = unsafe latent.queryDown == nil ? headQueries : queryLatent.floats
+            let queries = unsafe first.unitCount
+            while let unit = unsafe queue.take(worker) {
+                if unit < queries {
+                    unsafe multiply(first, unit, normed, target, worker)
+                } else {
+                    unsafe multiply(latent.keyValueDown, unit - queries, normed, key, worker)
+                }
             }
         }
+    }
+
+    fileprivate var latentQueryUnits: Int {
+        guard case .latent(let latent) = unsafe layers[layer].attention else { return 0 }
+        return unsafe latent.query.unitCount
     }
 
     func quantiseMixed(tokens: Range<Int>) {
@@ -177,8 +216,9 @@ extension EngineState {
     func expertInput(tokens: Range<Int>) {
         for token in tokens {
             let place = unsafe token * embeddingLength
+            unsafe add(layers[layer].outputBias, embeddingLength, to: projected + place)
             unsafe kernels.table.pointee.add_scaled(
-                projected + place, 1, UInt32(embeddingLength), hidden + place)
+                projected + place, multipliers.residual, UInt32(embeddingLength), hidden + place)
         }
         unsafe norm(tokens, hidden, layers[layer].expertNorm, into: normed)
     }
@@ -189,40 +229,26 @@ extension EngineState {
         }
     }
 
-    /// Softmax over all experts, then the k largest in descending order, ties to the lower index.
+    /// The experts of each token, by the model's rule.
     func choose(tokens: Range<Int>) {
-        if let forced = unsafe forced {
-            for token in tokens {
-                let place = unsafe token * expertsPerToken
-                // As below: policies read the probabilities of experts that were not chosen.
-                _ = unsafe kernels.table.pointee.softmax_exp(
-                    routerLogits + token * expertCount, UInt32(expertCount))
+        for token in tokens {
+            let row = unsafe routerLogits + token * expertCount
+            let place = unsafe token * expertsPerToken
+            if let bias = unsafe expertLayers[expertLayer].routerBias {
+                unsafe kernels.table.pointee.add_scaled(bias, 1, UInt32(expertCount), row)
+            }
+            unsafe rankCounts[token] = Int32(
+                routing.choose(
+                    expertsPerToken, of: expertCount, row: row,
+                    correction: expertLayers[expertLayer].routerCorrection, kernels: kernels.table,
+                    chosen: chosen + place, weights: gateWeights + place))
+            // A recording stands in for the choice, but not for the probabilities, which policies
+            // read; and a token costs what it always does.
+            if let forced = unsafe forced {
+                unsafe rankCounts[token] = Int32(expertsPerToken)
                 unsafe forced.copy(
                     token: token, layer: expertLayer, experts: chosen + place,
                     weights: gateWeights + place)
-            }
-            return
-        }
-        for token in tokens {
-            let logits = unsafe routerLogits + token * expertCount
-            let picks = unsafe chosen + token * expertsPerToken
-            let gates = unsafe gateWeights + token * expertsPerToken
-            let sum = unsafe kernels.table.pointee.softmax_exp(logits, UInt32(expertCount))
-            var total: Float = 0
-            for rank in unsafe 0..<expertsPerToken {
-                // Starts at the first expert not yet taken, so that NaN logits still choose k
-                // experts.
-                var best = -1
-                for expert in unsafe 0..<expertCount {
-                    if unsafe taken(expert, picks, rank) { continue }
-                    if unsafe best < 0 || logits[expert] > logits[best] { best = expert }
-                }
-                unsafe picks[rank] = Int32(best)
-                unsafe gates[rank] = logits[best] / sum
-                unsafe total += gates[rank]
-            }
-            if unsafe normalisesGateWeights {
-                for rank in unsafe 0..<expertsPerToken { unsafe gates[rank] /= total }
             }
         }
     }
@@ -326,37 +352,31 @@ extension EngineState {
     }
 
     func headInput(tokens: Range<Int>) {
-        for token in tokens {
-            let source = unsafe hidden + (headFirstToken + token) * embeddingLength
-            unsafe kernels.table.pointee.rms_norm(
-                source, outputNorm, UInt32(embeddingLength), normEpsilon,
-                normed.floats + token * embeddingLength)
-            unsafe normed.quantise(token, kernels.table)
-        }
+        unsafe norm(
+            tokens, hidden + headFirstToken * embeddingLength, outputNorm, into: normed)
     }
 
     func head(_ worker: Int) {
         while let unit = unsafe queue.take(worker) {
-            unsafe multiply(output, output.unitRange(unit), normed, headTokens, logits, worker)
+            let rows = unsafe output.unitRange(unit)
+            unsafe multiply(output, rows, normed, headTokens, logits, worker)
+            for token in unsafe 0..<headTokens {
+                let own = unsafe logits + token * output.rows + rows.lowerBound
+                unsafe add(outputBias.map { unsafe $0 + rows.lowerBound }, rows.count, to: own)
+                unsafe scale(own, rows.count, by: multipliers.logits)
+            }
         }
     }
 
     // Parts of stages
 
-    private func norm(
-        _ tokens: Range<Int>, _ x: UnsafeMutablePointer<Float>, _ weight: UnsafePointer<Float>,
-        into target: Activations
-    ) {
-        for token in tokens {
-            unsafe kernels.table.pointee.rms_norm(
-                x + token * embeddingLength, weight, UInt32(embeddingLength), normEpsilon,
-                target.floats + token * embeddingLength)
-            unsafe target.quantise(token, kernels.table)
-        }
+    private func scale(_ x: UnsafeMutablePointer<Float>, _ count: Int, by factor: Float) {
+        if factor == 1 { return }
+        for index in 0..<count { unsafe x[index] *= factor }
     }
 
     /// One unit of a resident matrix against the chunk's tokens.
-    private func multiply(
+    func multiply(
         _ matrix: Matrix, _ unit: Int, _ x: Activations, _ y: UnsafeMutablePointer<Float>,
         _ worker: Int
     ) {
@@ -386,11 +406,6 @@ extension EngineState {
             x: x.row(kind, row), xStride: x.strideBytes(kind), tokens: ready[index].pairCount,
             y: y, yStride: expert.pointee.matrix.rows,
             rowBuffer: rowBuffers + worker * rowBufferLength)
-    }
-
-    private func taken(_ expert: Int, _ picks: UnsafeMutablePointer<Int32>, _ rank: Int) -> Bool {
-        for earlier in 0..<rank where unsafe picks[earlier] == Int32(expert) { return true }
-        return false
     }
 
     /// Copies one row of activations in every form that both have.

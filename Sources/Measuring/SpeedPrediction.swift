@@ -58,7 +58,7 @@ public struct SpeedPrediction: Sendable, Equatable, Encodable {
         let embedding = model.tokenEmbedding.byteCount
         let resident =
             model.residentTensors.reduce(0) { $0 + $1.byteCount }
-            - (model.output == nil ? 0 : embedding - embedding / max(1, model.vocabularyCount))
+            - (model.tiesEmbeddings ? 0 : embedding - embedding / max(1, model.vocabularyCount))
         self.init(
             residentBytesPerToken: resident, activeSetBytes: model.activeSetBytes,
             cacheMultiple: plan.streaming.multipleOfActiveSet,

@@ -1,19 +1,27 @@
-/// The `config.json` of a model: which transformer it is, checked to be one that Sluice computes,
-/// and its hyper-parameters.
+/// The `config.json` of a model: which family it is of, and its hyper-parameters.
 ///
 /// What asks for arithmetic that is not done here is refused by name; leaving it out would give
 /// fluent nonsense. Defaults are those of the transformers package.
 struct HuggingFaceConfiguration {
-    let family: HuggingFaceFamily
+    let family: any HuggingFaceFamily
+    let className: String
     let layerCount: Int
-    let expertCount: Int
+    let headCount: Int
+    /// Heads of keys and values.
+    let keyValueHeadCount: Int
+    /// Elements of the residual stream.
+    let hiddenSize: Int
+    let contextLength: Int
     let vocabularyCount: Int
     /// Whether the token embedding serves as the head.
     let tiesEmbeddings: Bool
+    /// Predictors of further tokens that may be stored behind the last layer.
+    let furtherPredictors: Int
     private let object: JSONObject
-    private let headCount: Int
 
     private static let fileName = "config.json"
+    /// The widest of anything that has a width.
+    static let widthLimit = 1 << 24
 
     init(_ directory: HuggingFaceDirectory) throws(ModelFileError) {
         guard let object = try directory.object(Self.fileName) else {
@@ -28,25 +36,79 @@ struct HuggingFaceConfiguration {
         guard let name = names.first?.string else {
             throw object.error("architectures", "missing; it does not say what model it is")
         }
-        guard names.count == 1, let family = HuggingFaceFamily(rawValue: name) else {
-            let known = HuggingFaceFamily.allCases.map(\.rawValue).joined(separator: ", ")
+        guard names.count == 1, let family = HuggingFaceFamilies.named(name) else {
+            let known = HuggingFaceFamilies.all.flatMap(\.classNames).joined(separator: ", ")
             throw object.error(
                 "architectures", "'\(name)' is not supported; supported are \(known)")
         }
         self.family = family
+        className = name
         layerCount = try Self.count(object, "num_hidden_layers", 1...4096)
         headCount = try Self.count(object, "num_attention_heads", 1...65_536)
-        // The two names of one thing: transformers 5 writes the second for every family.
-        let expertsKey = object["num_experts"] != nil ? "num_experts" : "num_local_experts"
-        expertCount = try Self.count(object, expertsKey, 1...65_536)
+        keyValueHeadCount =
+            object["num_key_value_heads"] == nil
+            ? headCount : try Self.count(object, "num_key_value_heads", 1...Self.widthLimit)
+        hiddenSize = try Self.count(object, "hidden_size", 1...1_048_576)
+        contextLength = try Self.count(object, "max_position_embeddings", 1...Self.widthLimit)
         vocabularyCount = try Self.count(object, "vocab_size", 1...1 << 24)
-        tiesEmbeddings = try object.bool("tie_word_embeddings") ?? false
-        try refuseUnsupported()
+        let older = try object.bool("tie_embedding")
+        tiesEmbeddings =
+            try object.bool("tie_word_embeddings") ?? older ?? family.tiesEmbeddings
+        furtherPredictors = try min(object.integer("num_nextn_predict_layers") ?? 0, 4096)
     }
+
+    // Members
+
+    /// Whether the member `name` is there, and not null.
+    func has(_ name: String) -> Bool { object[name] != nil }
+
+    /// The integer `name`, which must lie in `range`; `absent` where it is not there.
+    func count(
+        _ name: String, _ range: ClosedRange<Int> = 1...widthLimit, absent: Int? = nil
+    ) throws(ModelFileError) -> Int {
+        if let absent, !has(name) { return absent }
+        return try Self.count(object, name, range)
+    }
+
+    /// The first of `names` that is there, as `count`: families call one thing differently.
+    func count(
+        _ names: [String], _ range: ClosedRange<Int> = 1...widthLimit
+    ) throws(ModelFileError) -> Int {
+        try Self.count(object, names.first { has($0) } ?? names[names.count - 1], range)
+    }
+
+    /// The finite number `name`; `absent` where it is not there.
+    func number(_ name: String, absent: Double? = nil) throws(ModelFileError) -> Double {
+        guard let value = try object.number(name) ?? absent else {
+            throw object.error(name, "missing")
+        }
+        guard Float(value).isFinite else { throw object.error(name, "\(value) is too large") }
+        return value
+    }
+
+    func bool(_ name: String, absent: Bool) throws(ModelFileError) -> Bool {
+        try object.bool(name) ?? absent
+    }
+
+    func string(_ name: String) throws(ModelFileError) -> String? { try object.string(name) }
+
+    func object(_ name: String) throws(ModelFileError) -> JSONObject? { try object.object(name) }
+
+    func array(_ name: String) throws(ModelFileError) -> [JSONValue]? { try object.array(name) }
 
     /// An error about a member of the file.
     func error(_ name: String, _ message: String) -> ModelFileError {
         object.error(name, message)
+    }
+
+    /// The size of a head: `head_dim`, or what the heads share of the residual stream.
+    func headSize() throws(ModelFileError) -> Int {
+        if has("head_dim") { return try count("head_dim", 1...65_536) }
+        guard hiddenSize % headCount == 0 else {
+            throw error(
+                "num_attention_heads", "\(headCount) heads cannot share \(hiddenSize) elements")
+        }
+        return hiddenSize / headCount
     }
 
     /// Token numbers under `name`, which may be one or several; those outside the vocabulary left
@@ -69,167 +131,87 @@ struct HuggingFaceConfiguration {
         return ids
     }
 
-    /// Adds the keys that llama.cpp's converter writes for the family, and those that say what it
-    /// leaves to the reader.
-    func write(to writer: inout GGUFMetadataWriter) throws(ModelFileError) {
-        let prefix = family.ggufArchitecture
-        func count(
-            _ name: String, _ range: ClosedRange<Int> = 1...1 << 24
-        ) throws(ModelFileError) -> UInt32 {
-            UInt32(try Self.count(object, name, range))
-        }
-        let hidden = try count("hidden_size", 1...1_048_576)
-        let context = try count("max_position_embeddings")
-        writer.add("\(prefix).block_count", UInt32(layerCount))
-        writer.add("\(prefix).context_length", context)
-        writer.add("\(prefix).embedding_length", hidden)
-        if object["intermediate_size"] != nil {
-            writer.add("\(prefix).feed_forward_length", try count("intermediate_size"))
-        }
-        writer.add("\(prefix).attention.head_count", UInt32(headCount))
-        writer.add(
-            "\(prefix).attention.head_count_kv",
-            object["num_key_value_heads"] == nil
-                ? UInt32(headCount) : try count("num_key_value_heads"))
-        guard let epsilon = try object.number("rms_norm_eps") else {
-            throw object.error("rms_norm_eps", "missing")
-        }
-        writer.add("\(prefix).attention.layer_norm_rms_epsilon", Float(epsilon))
-        writer.add("\(prefix).expert_count", UInt32(expertCount))
-        writer.add("\(prefix).expert_used_count", try count("num_experts_per_tok"))
-        if family == .qwen3moe {
-            writer.add("\(prefix).expert_feed_forward_length", try count("moe_intermediate_size"))
-        }
-        if family.choosesGateNormalisation {
-            writer.add(
-                "\(prefix).expert_weights_norm", try object.bool("norm_topk_prob") ?? false)
-        }
-        let headSize = object["head_dim"] == nil ? nil : try count("head_dim", 1...65_536)
-        if let headSize {
-            writer.add("\(prefix).attention.key_length", headSize)
-            writer.add("\(prefix).attention.value_length", headSize)
-        }
-        if family == .mixtral {
-            writer.add("\(prefix).vocab_size", UInt32(vocabularyCount))
-            writer.add("\(prefix).rope.dimension_count", headSize ?? hidden / UInt32(headCount))
-            // Converters reorder the rows of queries and keys; here they lie as they were trained.
-            writer.add("sluice.rope.halves", true)
-        }
-        try writeRotary(prefix, context, to: &writer)
-    }
-
-    // Rotary position embedding
-
-    private func writeRotary(
-        _ prefix: String, _ context: UInt32, to writer: inout GGUFMetadataWriter
-    ) throws(ModelFileError) {
-        // transformers 5 writes both in one object, before it they were two members.
-        let inOne = try object.object("rope_parameters")
-        let apart = try object.object("rope_scaling")
-        let outside = try object.number("rope_theta")
-        guard let base = try inOne?.number("rope_theta") ?? outside else {
-            throw object.error("rope_theta", "missing, here and in 'rope_parameters'")
-        }
-        writer.add("\(prefix).rope.freq_base", Float(base))
-        guard let rope = inOne ?? apart else { return }
-        let olderType = try rope.string("type")
-        let type = try rope.string("rope_type") ?? olderType ?? "default"
-        if type == "default" || type == "none" { return }
-        guard type == "linear" || type == "yarn" else {
-            throw rope.error(
-                rope["rope_type"] == nil ? "type" : "rope_type",
-                "'\(type)' is not supported; default, linear and yarn are")
-        }
-        guard let factor = try rope.number("factor"), factor >= 1, factor < 1e6 else {
-            throw rope.error("factor", "missing, or not between 1 and 1e6")
-        }
-        writer.add("\(prefix).rope.scaling.type", type)
-        writer.add("\(prefix).rope.scaling.factor", Float(factor))
-        guard type == "yarn" else { return }
-        let trained = try rope.integer("original_max_position_embeddings") ?? Int(context)
-        guard 1...1 << 24 ~= trained else {
-            throw rope.error(
-                "original_max_position_embeddings", "\(trained) is not between 1 and 16777216")
-        }
-        writer.add("\(prefix).rope.scaling.original_context_length", UInt32(trained))
-        // The paper's values, which are built in; see `RotaryEmbedding`.
-        for (name, builtIn) in [("beta_fast", 32.0), ("beta_slow", 1.0)] {
-            if let value = try rope.number(name), value != builtIn {
-                throw rope.error(name, "\(value) is not supported, only \(builtIn) is")
-            }
-        }
-        for name in ["attention_factor", "mscale", "mscale_all_dim"] where rope[name] != nil {
-            throw rope.error(name, "not supported; only the value that follows from 'factor' is")
-        }
-        if try rope.bool("truncate") == false {
-            throw rope.error("truncate", "false is not supported")
-        }
-    }
-
-    // Refusals
-
-    private func refuseUnsupported() throws(ModelFileError) {
-        if let activation = try object.string("hidden_act"), activation != "silu" {
-            throw object.error("hidden_act", "'\(activation)' is not supported, only silu is")
-        }
-        if let quantization = object["quantization_config"] {
-            let method = quantization["quant_method"]?.string.map { " (\($0))" } ?? ""
-            throw object.error(
-                "quantization_config",
-                "quantised weights\(method) are not supported; use the model's F32, F16 or BF16 weights"
-            )
-        }
-        if let value = object["clip_qkv"] {
-            throw object.error(
-                "clip_qkv", "clipping queries, keys and values at \(value.text) is not supported")
-        }
-        try refuseSlidingWindow()
-        try refuseDenseLayers()
-        for name in ["shared_expert_intermediate_size", "num_shared_experts", "n_shared_experts"] {
-            if let value = object[name], value.integer != 0 {
-                throw object.error(name, "\(value.text): shared experts are not supported")
-            }
-        }
-        for holder in [object, try object.object("rope_parameters")].compactMap({ $0 }) {
-            if let share = try holder.number("partial_rotary_factor"), share != 1 {
-                throw holder.error("partial_rotary_factor", "\(share) is not supported, only 1 is")
-            }
-        }
-    }
-
-    /// A window as long as the context hides nothing.
-    private func refuseSlidingWindow() throws(ModelFileError) {
-        guard try object.bool("use_sliding_window") ?? true,
-            let window = try object.integer("sliding_window"),
-            try window < Self.count(object, "max_position_embeddings", 1...1 << 24)
-        else { return }
-        throw object.error(
-            "sliding_window", "attention to the last \(window) positions only is not supported")
-    }
-
-    private func refuseDenseLayers() throws(ModelFileError) {
-        if let step = try object.integer("decoder_sparse_step"), step != 1 {
-            throw object.error(
-                "decoder_sparse_step",
-                "\(step): layer 0 has no experts; layers without experts are not supported")
-        }
-        if let dense = try object.array("mlp_only_layers")?.first {
-            throw object.error(
-                "mlp_only_layers",
-                "layer \(dense.text) has no experts; layers without experts are not supported")
-        }
-    }
-
     private static func count(
         _ object: JSONObject, _ name: String, _ range: ClosedRange<Int>
     ) throws(ModelFileError) -> Int {
         guard let value = try object.integer(name) else {
-            throw object.error(name, "missing; every Mixture-of-Experts model needs it")
+            throw object.error(name, "missing; this family of models needs it")
         }
         guard range.contains(value) else {
             throw object.error(
                 name, "\(value) is not between \(range.lowerBound) and \(range.upperBound)")
         }
         return value
+    }
+
+    // Refusals
+
+    /// Throws unless `name` is absent or one of `values`.
+    func require(_ name: String, _ values: String...) throws(ModelFileError) {
+        guard let found = try object.string(name), !values.contains(found) else { return }
+        throw object.error(
+            name,
+            "'\(found)' is not supported, only \(values.joined(separator: " and ")) "
+                + (values.count == 1 ? "is" : "are"))
+    }
+
+    /// Throws unless the flag `name` is absent or `value`; `meaning` says what the other asks for.
+    func require(_ name: String, _ value: Bool, _ meaning: String) throws(ModelFileError) {
+        guard let found = try object.bool(name), found != value else { return }
+        throw object.error(name, "\(found): \(meaning) is not supported")
+    }
+
+    /// Throws unless the number `name` is absent or `value`.
+    func require(_ name: String, _ value: Double) throws(ModelFileError) {
+        guard let found = try object.number(name), found != value else { return }
+        throw object.error(name, "\(found) is not supported, only \(value) is")
+    }
+
+    /// The elements of `name`, one for each layer; nil where there are none.
+    func perLayer(_ name: String) throws(ModelFileError) -> [JSONValue]? {
+        guard let found = try object.array(name) else { return nil }
+        guard found.count == layerCount else {
+            throw object.error(name, "expected \(layerCount) elements, found \(found.count)")
+        }
+        return found
+    }
+
+    /// Throws where weights are stored in a way that is not known.
+    func refuseQuantization() throws(ModelFileError) {
+        guard let quantization = object["quantization_config"] else { return }
+        let method = quantization["quant_method"]?.string.map { " (\($0))" } ?? ""
+        throw object.error(
+            "quantization_config",
+            "quantised weights\(method) are not supported; use the model's F32, F16 or BF16 weights"
+        )
+    }
+
+    /// Throws where not every layer sees the whole context. A window as long as that hides nothing.
+    func refuseSlidingWindow() throws(ModelFileError) {
+        guard try object.bool("use_sliding_window") ?? true,
+            let window = try object.integer("sliding_window"), window > 0, window < contextLength
+        else { return }
+        throw object.error(
+            "sliding_window", "attention to the last \(window) positions only is not supported")
+    }
+
+    /// The share of a head that is rotated, `partial_rotary_factor`.
+    func rotatedShare(absent: Double) throws(ModelFileError) -> Double {
+        let inRope = try object.object("rope_parameters")?.number("partial_rotary_factor")
+        let outside = try object.number("partial_rotary_factor")
+        let share = inRope ?? outside ?? absent
+        guard share > 0, share <= 1 else {
+            throw object.error("partial_rotary_factor", "\(share) is not between 0 and 1")
+        }
+        return share
+    }
+
+    /// Throws where only a part of a head is rotated.
+    func refusePartialRotation() throws(ModelFileError) {
+        for holder in [object, try object.object("rope_parameters")].compactMap({ $0 }) {
+            if let share = try holder.number("partial_rotary_factor"), share != 1 {
+                throw holder.error("partial_rotary_factor", "\(share) is not supported, only 1 is")
+            }
+        }
     }
 }

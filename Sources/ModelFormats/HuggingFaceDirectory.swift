@@ -2,11 +2,13 @@ import Glibc
 
 /// The files of a model directory as Hugging Face lays it out, by name: on disk, or in memory for
 /// tests and fuzzing.
-struct HuggingFaceDirectory {
+struct HuggingFaceDirectory: Sendable {
     /// The directory, for errors.
     let path: String
     /// Nil for a directory on disk.
     private let files: [String: [UInt8]]?
+
+    var isOnDisk: Bool { files == nil }
 
     init(path: String) {
         var path = path

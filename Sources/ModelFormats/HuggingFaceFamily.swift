@@ -1,47 +1,69 @@
-/// The architectures of transformers that Sluice knows, by the name `config.json` gives them, and
-/// what their tensors are called there and in GGUF.
-enum HuggingFaceFamily: String, CaseIterable {
-    case qwen3moe = "Qwen3MoeForCausalLM"
-    case olmoe = "OlmoeForCausalLM"
-    case mixtral = "MixtralForCausalLM"
+/// A family of models of transformers, and how its directories are presented in llama.cpp's
+/// convention: its keys, and its tensors' names and order.
+///
+/// Each has a file of its own in `HuggingFaceFamilies`; nothing else asks which family a model is of.
+protocol HuggingFaceFamily: Sendable {
+    /// What `architectures` in `config.json` calls it.
+    var classNames: [String] { get }
 
     /// The name in `general.architecture`.
-    var ggufArchitecture: String {
-        switch self {
-        case .qwen3moe: "qwen3moe"
-        case .olmoe: "olmoe"
-        case .mixtral: "llama"
-        }
+    var architecture: String { get }
+
+    /// Whether the token embedding serves as the head where `tie_word_embeddings` is not set.
+    var tiesEmbeddings: Bool { get }
+
+    /// Experts of a layer that has any; 0 where no layer has.
+    func expertCount(_ configuration: HuggingFaceConfiguration) throws(ModelFileError) -> Int
+
+    /// Adds the keys that llama.cpp's converter writes for the family, and those that say what it
+    /// leaves to the reader.
+    ///
+    /// - Throws: `ModelFileError` where a member of the configuration asks for what is not supported.
+    func addKeys(to keys: inout HuggingFaceKeys) throws(ModelFileError)
+
+    /// Takes the tensors of the layer that `tensors` stands at.
+    func takeLayer(from tensors: inout HuggingFaceTensors) throws(ModelFileError)
+
+    /// Takes the norm before the head.
+    func takeOutputNorm(from tensors: inout HuggingFaceTensors) throws(ModelFileError)
+
+    /// Whether a tensor is left out knowingly: what predicts tokens further ahead, for speculation.
+    func leavesOut(_ name: String, _ configuration: HuggingFaceConfiguration) -> Bool
+}
+
+extension HuggingFaceFamily {
+    var tiesEmbeddings: Bool { false }
+
+    func expertCount(_ configuration: HuggingFaceConfiguration) throws(ModelFileError) -> Int { 0 }
+
+    func takeOutputNorm(from tensors: inout HuggingFaceTensors) throws(ModelFileError) {
+        try tensors.weight("model.norm", "output_norm")
     }
 
-    /// Whether the configuration says if gate weights are normalised (`norm_topk_prob`); Mixtral's
-    /// always are.
-    var choosesGateNormalisation: Bool { self != .mixtral }
+    func leavesOut(_ name: String, _ configuration: HuggingFaceConfiguration) -> Bool { false }
 
-    /// Tensors that every layer has, without `model.layers.N.` and `blk.N.` before and `.weight`
-    /// after.
-    var layerNames: [(theirs: String, gguf: String)] {
-        let common = [
-            ("input_layernorm", "attn_norm"), ("self_attn.q_proj", "attn_q"),
-            ("self_attn.k_proj", "attn_k"), ("self_attn.v_proj", "attn_v"),
-            ("self_attn.o_proj", "attn_output"), ("post_attention_layernorm", "ffn_norm"),
-            ("\(experts).gate", "ffn_gate_inp"),
-        ]
-        if self == .mixtral { return common }
-        return common + [
-            ("self_attn.q_norm", "attn_q_norm"), ("self_attn.k_norm", "attn_k_norm"),
-        ]
+    /// Whether `name` is a tensor of a layer behind the last one, as predictors of further tokens
+    /// are stored by some.
+    func isBehindLastLayer(_ name: String, _ configuration: HuggingFaceConfiguration) -> Bool {
+        let parts = name.split(separator: ".", maxSplits: 3)
+        guard parts.count == 4, parts[0] == "model", parts[1] == "layers",
+            let layer = Int(parts[2])
+        else { return false }
+        let count = configuration.layerCount
+        return count..<count + max(0, configuration.furtherPredictors) ~= layer
     }
+}
 
-    /// Tensors of expert `index` of a layer, as above.
-    func expertNames(_ index: Int) -> [(theirs: String, gguf: String)] {
-        let names =
-            self == .mixtral ? ("w1", "w3", "w2") : ("gate_proj", "up_proj", "down_proj")
-        return [(names.0, "gate"), (names.1, "up"), (names.2, "down")].map { name, role in
-            ("\(experts).experts.\(index).\(name)", "ffn_\(role).\(index)")
-        }
+/// The families that are known.
+enum HuggingFaceFamilies {
+    static let all: [any HuggingFaceFamily] = [
+        Qwen3MoeFamily(), OlmoeFamily(), MixtralFamily(), Qwen2MoeFamily(), DeepSeekFamily.v2,
+        DeepSeekFamily.v3, GraniteMoeFamily(), PhiMoeFamily(), GptOssFamily(), Lfm2MoeFamily(),
+        Ernie45MoeFamily(), Glm4MoeFamily(), Qwen3NextFamily(), SmallThinkerFamily(), LlamaFamily(),
+        Qwen2Family(), Qwen3Family(),
+    ]
+
+    static func named(_ name: String) -> (any HuggingFaceFamily)? {
+        all.first { $0.classNames.contains(name) }
     }
-
-    /// The module that holds router and experts.
-    private var experts: String { self == .mixtral ? "block_sparse_moe" : "mlp" }
 }

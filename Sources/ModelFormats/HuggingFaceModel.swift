@@ -3,12 +3,16 @@
 /// chat template.
 ///
 /// It comes out as a GGUF file would: the same keys, the same tensor names, as llama.cpp's
-/// converter gives them, with the tensors where they lie in the safetensors files. Three things
-/// differ, since nothing is rewritten: every expert has tensors of its own, vectors and routers are
-/// as wide as they were saved, and the rows of a `llama` model's queries and keys are not
-/// reordered, which the key `sluice.rope.halves` tells.
+/// converter gives them, with the tensors where they lie in the safetensors files. What does not
+/// lie there as GGUF has it (matrices in one, other orders of rows, norms that are stored without their
+/// 1) is rewritten into one more file, which has no name and goes with the model. Four
+/// things differ, since nothing is rewritten without need: most experts have tensors of their own,
+/// vectors and routers are as wide as they were saved, DeepSeek's `attn_kv_b` is one matrix, and the
+/// rows of a `llama` model's queries and keys are not reordered, which the key `sluice.rope.halves`
+/// tells.
 public struct HuggingFaceModel: Sendable {
-    /// The safetensors files; tensors refer to them by index.
+    /// The safetensors files, and what was rewritten where there is any; tensors refer to them by
+    /// index. The last one can be opened as long as the model is there.
     public let paths: [String]
     /// Bytes of each file when it was opened.
     public let fileSizes: [UInt64]
@@ -17,12 +21,25 @@ public struct HuggingFaceModel: Sendable {
     /// Tensors under GGUF's names, which are unique.
     public let tensors: [GGUFTensor]
 
-    /// Opens the model in `directory`. Only headers of the weights are read.
+    let derived: DerivedWeights?
+    private let directory: HuggingFaceDirectory
+    private let fileNames: [String]
+
+    /// Opens the model in `directory`. Of the weights only headers are read, and what has to be
+    /// rewritten.
     ///
+    /// - Parameters:
+    ///   - writesDerived: Whether that is rewritten now; otherwise `ModelFile.writeDerived` does it.
+    ///   - temporaryFolder: Where; nil for TMPDIR, or /var/tmp where that is not set.
+    ///   - report: Called with one line before much is rewritten.
     /// - Throws: `ModelFileError` where something is missing, damaged, or asks for arithmetic that
-    ///   Sluice does not have.
-    public init(directory: String) throws(ModelFileError) {
-        try self.init(HuggingFaceDirectory(path: directory))
+    ///   Sluice does not have, and where there is no room for what is rewritten.
+    public init(
+        directory: String, writesDerived: Bool = true, temporaryFolder: String? = nil,
+        report: ((String) -> Void)? = nil
+    ) throws(ModelFileError) {
+        try self.init(HuggingFaceDirectory(path: directory), temporaryFolder: temporaryFolder)
+        if writesDerived { try derived?.write(report: report) }
     }
 
     /// Reads a model from files in memory, by name, for tests and fuzzing; errors call the
@@ -30,22 +47,21 @@ public struct HuggingFaceModel: Sendable {
     public init(
         files: [String: [UInt8]], name: String = "memory"
     ) throws(ModelFileError) {
-        try self.init(HuggingFaceDirectory(files: files, name: name))
+        try self.init(HuggingFaceDirectory(files: files, name: name), temporaryFolder: nil)
+        try derived?.write(report: nil)
     }
 
-    private init(_ directory: HuggingFaceDirectory) throws(ModelFileError) {
+    private init(
+        _ directory: HuggingFaceDirectory, temporaryFolder: String?
+    ) throws(ModelFileError) {
         let configuration = try HuggingFaceConfiguration(directory)
+        var keys = HuggingFaceKeys(configuration, name: directory.modelName)
+        try configuration.family.addKeys(to: &keys)
         let weights = try SafetensorsDirectory(directory)
-        var roles = TensorRoles(weights, configuration, directory)
-        tensors = try roles.takeAll()
-        paths = weights.paths
-        fileSizes = weights.fileSizes
+        var taken = try HuggingFaceTensors(weights, configuration, directory)
+        try taken.takeAll(rotary: keys.rotaryTensors)
 
-        var writer = GGUFMetadataWriter()
-        writer.add("general.architecture", configuration.family.ggufArchitecture)
-        writer.add("general.type", "model")
-        writer.add("general.name", directory.modelName)
-        try configuration.write(to: &writer)
+        var writer = keys.writer
         if let tokenizer = try HuggingFaceTokenizer(directory, configuration) {
             tokenizer.write(to: &writer)
         }
@@ -53,105 +69,31 @@ public struct HuggingFaceModel: Sendable {
             writer.add("tokenizer.chat_template", template)
         }
         metadata = try writer.metadata(path: directory.path)
-    }
-}
 
-/// Gives tensors their GGUF names, and sees that each gets one.
-private struct TensorRoles {
-    private var left: [String: (tensor: SafetensorsTensor, fileIndex: Int)]
-    private let configuration: HuggingFaceConfiguration
-    private let directory: HuggingFaceDirectory
-    private let paths: [String]
-    private var tensors: [GGUFTensor] = []
-
-    init(
-        _ weights: SafetensorsDirectory, _ configuration: HuggingFaceConfiguration,
-        _ directory: HuggingFaceDirectory
-    ) {
-        left = weights.tensors
-        paths = weights.paths
-        self.configuration = configuration
+        derived =
+            taken.conversions.isEmpty
+            ? nil
+            : try DerivedWeights(
+                taken.conversions, size: taken.derivedBytes, from: weights.names, of: directory,
+                folder: temporaryFolder)
+        tensors = taken.tensors
+        paths = weights.paths + (derived.map { [$0.path] } ?? [])
+        fileSizes = weights.fileSizes + (derived.map { [UInt64($0.size)] } ?? [])
+        fileNames = weights.names
         self.directory = directory
     }
 
-    mutating func takeAll() throws(ModelFileError) -> [GGUFTensor] {
-        let family = configuration.family
-        let embedding = try take("model.embed_tokens.weight", as: "token_embd.weight")
-        // What is as large as the vocabulary may be made room for: the file holds as many rows.
-        guard embedding.shape.count == 2, embedding.shape[1] == configuration.vocabularyCount else {
-            throw configuration.error(
-                "vocab_size",
-                "\(configuration.vocabularyCount), but 'model.embed_tokens.weight' has the shape "
-                    + "\(Array(embedding.shape.reversed()))")
+    /// The bytes of one of the model's tensors, from wherever they are.
+    public func bytes(of tensor: GGUFTensor) throws(ModelFileError) -> [UInt8] {
+        let offset = Int(tensor.fileOffset)
+        if tensor.fileIndex < fileNames.count {
+            return try directory.source(fileNames[tensor.fileIndex])
+                .bytes(at: offset, count: tensor.byteCount)
         }
-        // A count that the files do not bear out ends at the first tensor that is missing.
-        for layer in 0..<configuration.layerCount {
-            for (theirs, gguf) in family.layerNames {
-                try take(
-                    "model.layers.\(layer).\(theirs).weight", as: "blk.\(layer).\(gguf).weight")
-            }
-            for expert in 0..<configuration.expertCount {
-                for (theirs, gguf) in family.expertNames(expert) {
-                    try take(
-                        "model.layers.\(layer).\(theirs).weight", as: "blk.\(layer).\(gguf).weight")
-                }
-            }
+        guard directory.isOnDisk else {
+            return derived?.bytes(at: offset, count: tensor.byteCount) ?? []
         }
-        try take("model.norm.weight", as: "output_norm.weight")
-        if configuration.tiesEmbeddings {
-            left["lm_head.weight"] = nil
-        } else {
-            try take("lm_head.weight", as: "output.weight")
-        }
-        try refuseRest()
-        return tensors
-    }
-
-    @discardableResult
-    private mutating func take(
-        _ name: String, as ggufName: String
-    ) throws(ModelFileError) -> GGUFTensor {
-        guard let (tensor, fileIndex) = left.removeValue(forKey: name) else {
-            throw ModelFileError(
-                path: directory.path, field: "tensor '\(name)'",
-                message: "missing from the safetensors files; config.json asks for "
-                    + "\(configuration.layerCount) layers of \(configuration.expertCount) experts")
-        }
-        guard let format = tensor.format else {
-            throw error(
-                tensor, fileIndex,
-                "\(tensor.elementType) is not supported; use weights in F32, F16 or BF16")
-        }
-        guard 1...Int(GGUFLimits.dimensions) ~= tensor.shape.count, !tensor.shape.contains(0) else {
-            throw error(tensor, fileIndex, "shape \(tensor.shape) is not that of a weight")
-        }
-        let taken = GGUFTensor(
-            name: ggufName, shape: tensor.shape.reversed(), format: format, fileIndex: fileIndex,
-            fileOffset: tensor.fileOffset, byteCount: tensor.byteCount,
-            elementCount: tensor.byteCount / format.bytesPerBlock)
-        tensors.append(taken)
-        return taken
-    }
-
-    /// Throws if a tensor found no role: ignoring a bias or a shared expert would give wrong
-    /// answers.
-    private func refuseRest() throws(ModelFileError) {
-        // The angles of the rotary embedding, which old checkpoints saved, follow from the
-        // configuration.
-        let unknown = left.keys.filter { !$0.hasSuffix(".rotary_emb.inv_freq") }.min()
-        guard let unknown, let (tensor, fileIndex) = left[unknown] else { return }
-        throw error(
-            tensor, fileIndex,
-            (unknown.hasSuffix(".bias") ? "biases are not supported" : "it has no place")
-                + " in a \(configuration.family.rawValue) as Sluice knows it; ignoring it would give "
-                + "wrong answers")
-    }
-
-    private func error(
-        _ tensor: SafetensorsTensor, _ fileIndex: Int, _ message: String
-    ) -> ModelFileError {
-        ModelFileError(
-            path: paths[fileIndex], field: "tensor '\(tensor.name)'", offset: tensor.fileOffset,
-            message: message)
+        return try FileSource(path: paths[tensor.fileIndex])
+            .bytes(at: offset, count: tensor.byteCount)
     }
 }

@@ -28,13 +28,25 @@ public struct ModelFile: Sendable {
     public let package: Package?
 
     private let indexes: [String: Int]
+    /// Weights of a checkpoint that are kept rewritten as long as this value or a copy is there.
+    private let derived: DerivedWeights?
 
     /// Opens the model of which `path` is the directory, the file, or one of the files. Which format a
     /// file has, its first bytes tell.
-    public init(path: String) throws(ModelFileError) {
+    ///
+    /// - Parameters:
+    ///   - writesDerived: Whether weights of a checkpoint that do not lie as they are read are
+    ///     rewritten at once; otherwise their bytes are zeros until `writeDerived` is called, which
+    ///     is enough for whoever only wants to know what the model is.
+    ///   - report: Called with one line before much is rewritten.
+    public init(
+        path: String, writesDerived: Bool = true, report: ((String) -> Void)? = nil
+    ) throws(ModelFileError) {
         var status = stat()
         if unsafe stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
-            self.init(try HuggingFaceModel(directory: path))
+            self.init(
+                try HuggingFaceModel(
+                    directory: path, writesDerived: writesDerived, report: report))
         } else if Package.begins(try FileSource(path: path)) {
             self.init(try Package(path: path))
         } else {
@@ -45,25 +57,26 @@ public struct ModelFile: Sendable {
     public init(_ file: GGUFFile) {
         self.init(
             kind: .gguf(version: file.version), paths: file.paths, fileSizes: file.fileSizes,
-            metadata: file.metadata, tensors: file.tensors, package: nil)
+            metadata: file.metadata, tensors: file.tensors, package: nil, derived: nil)
     }
 
     public init(_ model: HuggingFaceModel) {
         self.init(
             kind: .checkpoint, paths: model.paths, fileSizes: model.fileSizes,
-            metadata: model.metadata, tensors: model.tensors, package: nil)
+            metadata: model.metadata, tensors: model.tensors, package: nil,
+            derived: model.derived)
     }
 
     public init(_ package: Package) {
         self.init(
             kind: .package(version: package.version), paths: [package.path],
             fileSizes: [package.fileSize], metadata: package.metadata, tensors: package.tensors,
-            package: package)
+            package: package, derived: nil)
     }
 
     private init(
         kind: Kind, paths: [String], fileSizes: [UInt64], metadata: GGUFMetadata,
-        tensors: [GGUFTensor], package: Package?
+        tensors: [GGUFTensor], package: Package?, derived: DerivedWeights?
     ) {
         self.kind = kind
         self.paths = paths
@@ -71,8 +84,17 @@ public struct ModelFile: Sendable {
         self.metadata = metadata
         self.tensors = tensors
         self.package = package
+        self.derived = derived
         indexes = Dictionary(
             zip(tensors.map(\.name), tensors.indices), uniquingKeysWith: { first, _ in first })
+    }
+
+    /// Rewrites what has to be of a checkpoint opened without it; nothing where it was done, or there
+    /// is nothing to do.
+    ///
+    /// - Parameter report: Called with one line before much is rewritten.
+    public func writeDerived(report: ((String) -> Void)? = nil) throws(ModelFileError) {
+        try derived?.write(report: report)
     }
 
     /// The tensor called `name`, nil when there is none.

@@ -1,6 +1,8 @@
 /// The safetensors files of a model directory: `model.safetensors`, or several that
 /// `model.safetensors.index.json` names, with all their tensors.
 struct SafetensorsDirectory {
+    /// The files' names in the directory, in order.
+    let names: [String]
     /// The files, in the order of their names.
     let paths: [String]
     /// Bytes of each when it was opened.
@@ -60,6 +62,7 @@ struct SafetensorsDirectory {
                 path: directory.path(of: Self.index), field: "tensor '\(absent)'",
                 message: "it is not in '\(name)', where it should be; fetch the files again")
         }
+        self.names = names
         self.paths = paths
         self.fileSizes = fileSizes
         self.tensors = tensors

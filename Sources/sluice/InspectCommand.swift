@@ -1,20 +1,37 @@
 import ArgumentParser
 import ExpertStreaming
 import Inference
+import Measuring
 import ModelFormats
 
 struct InspectCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "inspect", abstract: "Says what a model file holds.")
+        commandName: "inspect",
+        abstract: "Says what a model file holds, and whether it suits streaming.")
 
     @OptionGroup var model: ModelArgument
+
+    @Option(
+        help: ArgumentHelp(
+            "Routing recorded of it, by which it is judged, too: SRP and the knee.",
+            valueName: "file"))
+    var trace: String?
 
     @Flag(help: "Print JSON.")
     var json = false
 
     func run() throws {
         try Failure.reporting {
-            let facts = ModelFacts(try ModelLocation.open(model.model))
+            let description = try ModelLocation.open(model.model)
+            let routing = try trace.map { path in
+                let trace = try RoutingTrace(path: path)
+                try description.check(trace.shape, name: path)
+                return try RoutingStatistics(
+                    trace, segment: StreamingSuitability.segment,
+                    rhos: StreamingSuitability.multiples)
+            }
+            let facts = ModelFacts(
+                description, StreamingSuitability(description, routing: routing))
             Console.out(json ? try JSONOutput.text(facts) : facts.table)
         }
     }
@@ -49,6 +66,10 @@ struct ModelFacts: Encodable {
     var expertsPerToken: Int
     var expertWidth: Int
     var normalisesGateWeights: Bool
+    /// How gate weights come about.
+    var routing: String
+    /// Layers that have experts; the others are dense.
+    var expertLayers: Int
     var vocabulary: Int
     var contextLength: Int
     var ropeBase: Double
@@ -59,8 +80,10 @@ struct ModelFacts: Encodable {
     var expertBytes: Int
     /// Bytes of experts that one token uses.
     var activeSetBytes: Int
+    var streaming: StreamingSuitability
 
-    init(_ model: ModelDescription) {
+    init(_ model: ModelDescription, _ streaming: StreamingSuitability) {
+        self.streaming = streaming
         path = model.file.paths[0]
         files = model.file.paths.count
         fileBytes = model.file.fileSizes.reduce(0, +)
@@ -82,6 +105,8 @@ struct ModelFacts: Encodable {
         expertsPerToken = model.expertsPerToken
         expertWidth = model.expertWidth
         normalisesGateWeights = model.routing.normalises
+        routing = model.routing.description
+        expertLayers = model.expertLayerCount
         vocabulary = model.vocabularyCount
         contextLength = model.contextLength
         ropeBase = model.rotary.base
@@ -111,6 +136,12 @@ struct ModelFacts: Encodable {
         activeSetBytes = model.activeSetBytes
     }
 
+    private var layerText: String {
+        let dense = layers - expertLayers
+        return "\(layers)\(dense > 0 ? " (\(dense) without experts)" : ""), embedding "
+            + "\(embeddingLength)"
+    }
+
     var table: String {
         let size = { (bytes: Int) in ByteSize(bytes: bytes).description }
         let perLayer = Set(expertBytesPerLayer).sorted().map(size).joined(separator: " or ")
@@ -119,13 +150,14 @@ struct ModelFacts: Encodable {
             ("size", size(Int(clamping: fileBytes)) + ", \(format)"),
             ("name", name),
             ("architecture", architecture),
-            ("layers", "\(layers), embedding \(embeddingLength)"),
+            ("layers", layerText),
             ("attention", "\(heads) heads of \(headSize), \(keyValueHeads) for keys and values"),
             ("rotary base", "\(ropeBase)"),
             (
                 "experts",
-                "\(experts) per layer, \(expertsPerToken) per token, width \(expertWidth), gate weights "
-                    + (normalisesGateWeights ? "normalised" : "as they are")
+                experts == 1
+                    ? "none: dense, width \(expertWidth)"
+                    : "\(experts) per layer, \(expertsPerToken) per token, width \(expertWidth), \(routing)"
             ),
             ("vocabulary", "\(vocabulary)" + (tiedEmbeddings ? ", embedding used as head" : "")),
             ("context", "\(contextLength)"),
@@ -145,6 +177,8 @@ struct ModelFacts: Encodable {
         rows += tensors.map {
             ($0.role, "\($0.tensors) x \($0.formats.joined(separator: ", ")), \(size($0.bytes))")
         }
+        rows.append(("streaming", "suits it \(streaming.verdict.rawValue)"))
+        rows += streaming.reasons.map { ("", $0) }
         return TextTable.twoColumns(rows)
     }
 }

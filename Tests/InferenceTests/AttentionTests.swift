@@ -169,12 +169,10 @@ import Testing
 
     private static func worstDifference(_ state: EngineState) -> Double {
         let (size, heads) = unsafe (state.headSize, state.headCount)
-        let halves = unsafe state.cacheRowBytes == size * 2
+        let halves = unsafe state.keyRowBytes == size * 2
         func row(_ cache: UnsafeMutableRawPointer, _ head: Int, _ position: Int) -> [Double] {
-            let place =
-                unsafe cache
-                + state.cacheOffset(sequence: 0, layer: state.layer, head: head)
-                + position * state.cacheRowBytes
+            let row = unsafe state.cacheRow(sequence: 0, layer: state.layer, head: head)
+            let place = unsafe cache + (row + position) * state.keyRowBytes
             return (0..<size).map { i in
                 guard halves else {
                     return unsafe Double(place.load(fromByteOffset: i * 4, as: Float.self))

@@ -10,11 +10,11 @@ import Testing
     /// probabilities below those.
     private static func selection(
         _ policy: String, protected: Set<LayerExpert> = [], resident: [Int: Int] = [:],
-        planes: Int = 1, normalises: Bool = true
+        planes: Int = 1, routing: Routing = Routing()
     ) throws -> ExpertSelection {
         var selection = ExpertSelection(
             policy: try MissPolicy(policy), protected: protected, layerCount: 3, expertCount: 8,
-            expertsPerToken: 4, planes: planes, normalisesWeights: normalises)
+            expertsPerToken: 4, planes: planes, routing: routing)
         selection.chosen = [4, 5, 6, 7]
         selection.weights = [0.5, 0.25, 0.125, 0.125]
         // Of 2: the first four take 1/2, 1/4, 1/8, 1/8 of 1, the rest 1.
@@ -99,11 +99,11 @@ import Testing
         for policy in MissPolicy.names {
             var single = ExpertSelection(
                 policy: try MissPolicy(policy), protected: [], layerCount: 2, expertCount: 2,
-                expertsPerToken: 1, planes: 1, normalisesWeights: false)
+                expertsPerToken: 1, planes: 1, routing: .notNormalised)
             single.chosen = [1]
             single.weights = [0.25]
             single.probabilities = [0.25, 0.75]
-            if single.policy.comparesLogits { single.logits = [0, 1] }
+            if single.readsLogits { single.logits = [0, 1] }
             single.resident = [1, 0]
             single.decide(layer: 0)
             #expect(single.chosen == [1] && single.weights == [0.25], "\(policy)")
@@ -214,7 +214,7 @@ import Testing
 
     @Test func modelsThatDoNotNormaliseKeepTheRoutersProbabilities() throws {
         var selection = try Self.selection(
-            "max-rank,J=1,M=8", resident: [2: 1, 0: 1, 3: 1], normalises: false)
+            "max-rank,J=1,M=8", resident: [2: 1, 0: 1, 3: 1], routing: .notNormalised)
         selection.decide(layer: 0)
         #expect(selection.chosen == [4, 2, 0, 3])
         let expected: [Float] = [0.5, 0.09375, 0.0625, 0.0625].map { $0 / 1.25 }
@@ -294,14 +294,15 @@ import Testing
         var selection = ExpertSelection(
             policy: try MissPolicy(name),
             protected: [LayerExpert(layer: 0, expert: 3), LayerExpert(layer: 1, expert: 0)],
-            layerCount: 2, expertCount: 16, expertsPerToken: 6, planes: 3, normalisesWeights: true)
+            layerCount: 2, expertCount: 16, expertsPerToken: 6, planes: 3,
+            routing: Routing())
         for step in 0..<500 {
             let layer = step % 2
             // From a handful of values, so that there are ties.
             let logits = (0..<16).map { _ in Float(random(5)) }
             let ranked = (0..<16).sorted { (logits[$1], $0) < (logits[$0], $1) }
             selection.probabilities = logits.map { $0 / 4 + 0.25 }
-            if selection.policy.comparesLogits { selection.logits = logits }
+            if selection.readsLogits { selection.logits = logits }
             let total = ranked[..<6].reduce(0) { $0 + selection.probabilities[$1] }
             selection.chosen = ranked[..<6].map { Int32($0) }
             selection.weights = ranked[..<6].map { selection.probabilities[$0] / total }
@@ -335,5 +336,13 @@ import Testing
         #expect(count == all.choices)
         #expect((name == "exact") == (all.widthMass[3] == all.mass))
         #expect(all - all == MissAccounting())
+    }
+}
+
+extension Routing {
+    fileprivate static var notNormalised: Routing {
+        var routing = Routing()
+        routing.normalises = false
+        return routing
     }
 }

@@ -35,7 +35,7 @@ import Testing
         let row = embedding / model.vocabularyCount
         #expect(
             prediction.residentBytesPerToken
-                == resident - (model.output == nil ? 0 : embedding - row))
+                == resident - (model.tiesEmbeddings ? 0 : embedding - row))
     }
 
     @Test func tooLittleMemoryBlocks() throws {

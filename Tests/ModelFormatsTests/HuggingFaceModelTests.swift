@@ -19,7 +19,8 @@ import Testing
         #expect(try model.metadata.string("general.name") == name)
         // Of which the package knows nothing.
         let own = [
-            "\(architecture).expert_weights_norm", "sluice.rope.halves", "general.type",
+            "\(architecture).expert_weights_norm", "\(architecture).expert_gating_func",
+            "sluice.rope.halves", "general.type",
             "tokenizer.chat_template", "tokenizer.ggml.add_eos_token",
             "tokenizer.ggml.eot_token_id",
         ]

@@ -37,32 +37,34 @@ import Testing
                 "last 64"
             ),
             (
-                qwen, "\"decoder_sparse_step\": 1", "\"decoder_sparse_step\": 2",
-                "decoder_sparse_step", "without experts"
-            ),
-            (
-                qwen, "\"mlp_only_layers\": []", "\"mlp_only_layers\": [1]", "mlp_only_layers",
-                "layer 1"
-            ),
-            (
-                qwen, "\"mlp_only_layers\": []",
-                "\"mlp_only_layers\": [], \"shared_expert_intermediate_size\": 8",
-                "shared_expert_intermediate_size", "shared experts"
-            ),
-            (
                 qwen, "\"mlp_only_layers\": []",
                 "\"mlp_only_layers\": [], \"quantization_config\": {\"quant_method\": \"fp8\"}",
                 "quantization_config", "(fp8)"
             ),
-            (olmoe, rope, "\"rope_type\": \"llama3\"", "rope_parameters.rope_type", "'llama3'"),
-            (olmoe, rope, "\"rope_type\": \"yarn\"", "rope_parameters.factor", "missing"),
+            (olmoe, rope, "\"rope_type\": \"dynamic\"", "rope_parameters.rope_type", "'dynamic'"),
+            (olmoe, rope, "\"type\": \"ntk\"", "rope_parameters.type", "'ntk'"),
             (
-                olmoe, rope, "\"rope_type\": \"yarn\", \"factor\": 4, \"beta_fast\": 16",
-                "rope_parameters.beta_fast", "16.0"
+                olmoe, rope, "\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4",
+                "rope_parameters.high_freq_factor", "more than 'low_freq_factor'"
             ),
             (
-                olmoe, rope, "\"rope_type\": \"yarn\", \"factor\": 4, \"mscale\": 1.0",
-                "rope_parameters.mscale", "not supported"
+                olmoe, rope,
+                "\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1, \"high_freq_factor\": 4",
+                "rope_parameters.original_max_position_embeddings", "missing"
+            ),
+            (
+                olmoe, rope,
+                "\"rope_type\": \"longrope\", \"original_max_position_embeddings\": 32, \"long_factor\": [1, 2]",
+                "rope_parameters.long_factor", "one for each pair"
+            ),
+            (olmoe, rope, "\"rope_type\": \"yarn\"", "rope_parameters.factor", "missing"),
+            (
+                olmoe, rope, "\"rope_type\": \"yarn\", \"factor\": 4, \"beta_fast\": -16",
+                "rope_parameters.beta_fast", "-16.0"
+            ),
+            (
+                olmoe, rope, "\"rope_type\": \"yarn\", \"factor\": 4, \"attention_factor\": 0",
+                "rope_parameters.attention_factor", "0.0"
             ),
             (
                 olmoe, rope, "\(rope), \"partial_rotary_factor\": 0.5",

@@ -299,7 +299,7 @@ import Testing
             }.contains("bytes in plane 1, expected"))
         #expect(try refusal { $0.planes = "4+4" }.contains("which '4+4' does not make"))
         #expect(try refusal { $0.planes = "?" }.contains("which '?' does not make"))
-        #expect(try refusal { $0.layers[0].block = 1 }.contains("layers without experts"))
+        #expect(try refusal { $0.layers[0].block = 1 }.contains("not of block 0"))
         #expect(try refusal { $0.expertCount = 2 }.contains("2 experts, but 3"))
     }
 }

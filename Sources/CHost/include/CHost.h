@@ -56,6 +56,13 @@ int64_t host_read(int descriptor, void *into, size_t length, uint64_t offset);
 // Reads a small text file (of /proc, /sys) from its start. Returns the bytes read or a negative errno value.
 int64_t host_read_text(const char *path, char *into, size_t capacity);
 
+// A file in `folder` that has no name, open for reading and writing; a negative errno value where there can
+// be none. It is gone when it is closed.
+int host_unnamed_file(const char *folder);
+
+// Takes room for a file of `size` bytes: 0 or an errno value, EOPNOTSUPP where the file system cannot say.
+int host_allocate(int descriptor, uint64_t size);
+
 // Drops the pages of a range from the page cache, if nobody else uses them.
 void host_drop_cached(int descriptor, uint64_t offset, uint64_t length);
 
