@@ -9,7 +9,8 @@ internal import Quantization
 ///
 /// A sequence is a number below `sequenceCapacity` and a key-value cache of its own. Computing one
 /// token of several sequences together reads an expert that more than one of them uses only once,
-/// and changes no bit of any answer.
+/// and changes no bit of any answer. In some models layers keep a state instead, which cannot go
+/// back: see `keepsState`.
 ///
 /// An engine is used by one thread at a time, the *leader*; it owns the memory, the compute threads
 /// and the expert streamer. After `init` a token allocates nothing, locks nothing and throws
@@ -253,7 +254,8 @@ internal import Quantization
     /// last.
     ///
     /// Every id is below `vocabularyCount`, every position below `contextCapacity` and the sequence
-    /// below `sequenceCapacity`; the sequence's positions before have been computed.
+    /// below `sequenceCapacity`; the sequence's positions before have been computed, and nothing after
+    /// them if the model keeps states: see `statePositions(of:)`.
     public mutating func prefill(
         _ ids: [Int32], from position: Int, sequence: Int = 0
     ) throws(StreamingError) {
@@ -323,6 +325,7 @@ internal import Quantization
                 && count >= 0 && count <= contextCapacity,
             "\(count) positions cannot be copied from sequence \(source) to \(target)")
         if source == target { return }
+        let state = unsafe self.state
         if keepsState {
             precondition(
                 count == 0 || count == stateful[source],

@@ -58,7 +58,8 @@ internal import CKernels
     /// What the layer mixed: (T, mixed width of the layer).
     var mixed: Activations
     var projected: UnsafeMutablePointer<Float>  // (T, embedding)
-    /// What a mixer with a state makes of the input: see `StateLayout`.
+    /// What a mixer with a state makes of the input, in the place of query, key and value: see
+    /// `StateLayout`.
     var mixerRows: UnsafeMutablePointer<Float>  // (T, mixer row width)
     var mixerRowWidth = 0
     var mixerBuffers: UnsafeMutablePointer<Float>  // (workers, mixer buffer length)

@@ -87,9 +87,12 @@ struct ScratchLayout: Sendable {
         sequences = take(chunk * 4)
         hidden = take(chunk * embedding * 4)
         normed = rows(chunk, embedding, normedKinds)
+        mixerRows = byteCount
         query = take(chunk * queryWidth * 4)
         key = take(chunk * keyWidth * 4)
         value = take(chunk * valueWidth * 4)
+        // In the same place: a layer has the one or the others.
+        _ = take(max(0, chunk * states.rowWidth * 4 - (byteCount - mixerRows)))
         mixed = rows(chunk, mixedWidth, mixedKinds)
         queryLatent = rows(chunk, latent.queryRank, kinds(latent.queryFormats))
         headQueries = take(chunk * latent.queryWidth * 4)
@@ -129,7 +132,6 @@ struct ScratchLayout: Sendable {
         cosine = take(context * (model.rotary.dimensionCount / 2) * 4)
         sine = take(context * (model.rotary.dimensionCount / 2) * 4)
         stateLayers = unsafe take(model.layerCount * MemoryLayout<StateLayer>.stride)
-        mixerRows = take(chunk * states.rowWidth * 4)
         mixerBuffers = take(workers * states.bufferLength * 4)
         mixerKernels = take(states.kernelLength * 4)
         mixerOnes = take(states.onesLength * 4)

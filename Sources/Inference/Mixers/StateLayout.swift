@@ -2,7 +2,8 @@
 ///
 /// ```
 ///   states     (sequences, layers that keep one, floats of the layer)
-///   rows       (T, rowWidth): the input projections of the running layer
+///   rows       (T, rowWidth): the input projections of the running layer, in the place of
+///              attention's queries, keys and values
 ///   kernels    (layers that keep one, taps, channels): turned around, so that channels lie together
 ///   buffers    (workers, bufferLength)
 /// ```
