@@ -23,6 +23,9 @@ internal import CKernels
     var expertsPerToken = 0
     var expertWidth = 0
     var normalisesGateWeights = false
+    var activation = ExpertActivation.silu
+    /// On what a layer's feed-forward adds.
+    var residualMultiplier: Float = 1
     var cacheRowBytes = 0
     var attention: AttentionShape
     var contextCapacity = 0
@@ -50,6 +53,8 @@ internal import CKernels
     var value: UnsafeMutablePointer<Float>
     var mixed: Activations  // attention's result (T, heads x head size)
     var projected: UnsafeMutablePointer<Float>  // (T, embedding)
+    /// What routers read, where that is not `normed`: the residual stream as it enters the layer.
+    var layerInput: Activations  // (T, embedding)
     /// Whether every token is of another sequence; otherwise positions follow one another.
     var decodes = false
     /// Whether the spans of one token are dealt to several workers, and merged when all are there.
@@ -91,6 +96,18 @@ internal import CKernels
     var gateRows: UnsafeMutablePointer<Float>  // (R, expert width)
     var expertHidden: Activations  // (R, expert width); up first, then silu(gate) * up
     var expertOutput: UnsafeMutablePointer<Float>  // (P, embedding)
+
+    // Arithmetic of what every token uses: a dense layer or a shared expert
+    /// Most tokens that are computed in one go.
+    var denseRows = 0
+    /// The running go's first token, and how many there are: S.
+    var denseFirst = 0
+    var denseTokens = 0
+    var denseGate: UnsafeMutablePointer<Float>  // (S, width)
+    var denseHidden: Activations  // (S, width); up first, then the activation's result
+    var denseOutput: UnsafeMutablePointer<Float>  // (T, embedding)
+    /// The weight of each token's output, and its logit: (T, 2).
+    var denseWeights: UnsafeMutablePointer<Float>
 
     // Guesses and deferral
     /// Router logits guessed for the layers after this one: (layers ahead, T, experts).
@@ -141,16 +158,42 @@ internal import CKernels
     var expertNorm: UnsafePointer<Float>
     /// Whether its feed-forward has experts.
     var hasExperts: Bool
+    /// What every token uses: the feed-forward of a layer without experts, or a shared expert.
+    var dense: DenseMatrices?
+    /// Gives the weight of a shared expert's output through a sigmoid: (embedding); nil for 1.
+    var denseGate: UnsafePointer<Float>?
+}
+
+/// The matrices of a feed-forward that every token uses.
+@unsafe struct DenseMatrices {
+    var gate: Matrix  // (width, embedding)
+    var up: Matrix  // (width, embedding)
+    var down: Matrix  // (embedding, width)
 }
 
 /// What stays in memory of a layer's experts.
 @unsafe struct ExpertLayerState {
-    /// Of no rows where there is one expert, which every token uses.
-    var router: Matrix
+    /// Nil where there is one expert, which every token uses.
+    var router: Matrix?
+    var routerBias: UnsafePointer<Float>?  // (experts)
+    /// Added to the probabilities for the choice only: (experts).
+    var correctionBias: UnsafePointer<Float>?
+    /// Whether the router reads what enters the layer.
+    var routesEarly: Bool
+    /// Added to the products of gate, up and down: (experts, rows).
+    var gateBias: UnsafePointer<Float>?
+    var upBias: UnsafePointer<Float>?
+    var downBias: UnsafePointer<Float>?
+
+    /// What is added to the products of gate (0), up (1) or down (2).
+    func bias(_ part: Int) -> UnsafePointer<Float>? {
+        unsafe part == 0 ? gateBias : part == 1 ? upBias : downBias
+    }
 }
 
 /// The pairs that a leased expert computes; its matrices are in `readyMatrices`.
 struct ReadyExpert {
+    var expert: Int
     var firstPair: Int
     var pairCount: Int
     /// Row of the round's buffers where its pairs begin.
@@ -160,13 +203,25 @@ struct ReadyExpert {
 }
 
 extension EngineState {
+    /// The running layer among those with experts, or the next one.
+    var nextExpertLayer: ExpertLayerState { unsafe expertLayers[expertLayer] }
+
+    /// Whether inputs of an expert's pairs are copied beside one another: not for one token, nor
+    /// where every token uses the one expert.
+    var gathers: Bool { unsafe tokens > 1 && expertCount > 1 }
+
+    /// What the running layer's router reads.
+    var routerInput: Activations {
+        unsafe nextExpertLayer.routesEarly ? layerInput : normed
+    }
+
     /// What the running chunk's current layer did.
     func observation(routerLogits: UnsafePointer<Float>) -> LayerObservation {
         unsafe LayerObservation(
             layer: expertLayer, tokens: tokens, ids: ids, positions: positions,
             sequences: sequences,
             routerLogits: routerLogits,
-            input: normed.floats, residual: hidden, chosen: chosen, gateWeights: gateWeights,
+            input: routerInput.floats, residual: hidden, chosen: chosen, gateWeights: gateWeights,
             outputRow: pairOfChoice, expertOutput: expertOutput)
     }
 }
