@@ -292,6 +292,16 @@ enum PredictorArgument: ExpressibleByArgument, CustomStringConvertible {
     var defaultValueDescription: String { description }
 }
 
+extension ModelDescription {
+    /// Refuses a dense model for what records or learns from the choices of routers.
+    func requireRouters() throws(InputError) {
+        guard isDense else { return }
+        throw InputError(
+            "\(name) is dense: every token uses all of it, so no router's choices can be recorded or "
+                + "learned from; give a model with experts")
+    }
+}
+
 /// Where models are found.
 enum ModelLocation {
     /// The path of `name`: itself, or the demo model's for none and for the word demo.
