@@ -101,6 +101,9 @@ public struct MemoryPlan: Sendable {
         if let planes = options.expertPlanes {
             _ = try MemoryPlan.checked("--expert-planes", planes, 1...model.planesPerExpert)
         }
+        if let topP = options.expertTopP, !(topP > 0 && topP <= 1) {
+            throw EngineError("--expert-top-p \(topP) is not above 0, up to 1")
+        }
         guard options.prefetchRanks >= 0 else {
             throw EngineError("--prefetch \(options.prefetchRanks) is negative")
         }

@@ -61,6 +61,7 @@ struct ProfileCommand: ParsableCommand {
             }
             var options = try engine.options(for: description)
             options.expertPlanes = nil
+            options.expertTopP = nil
             let plan = try MemoryPlan(model: description, options: options)
             let windows = try TextInput.windows(
                 [text], model: description, length: plan.context, limit: tokens)

@@ -171,7 +171,7 @@ final class RoutingRecorder {
         let width = header.shape.expertsPerToken
         let length = header.inputLength
         for token in records.indices {
-            for rank in 0..<width {
+            for rank in unsafe 0..<Int(observation.rankCounts[token]) {
                 let place = observation.layer * width + rank
                 let choice = token * width + rank
                 records[token].experts[place] = UInt16(unsafe observation.chosen[choice])
