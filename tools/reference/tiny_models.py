@@ -41,6 +41,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import numpy as np
+import safetensors.torch
 from gguf import GGMLQuantizationType as Kind
 
 import compare_logits
@@ -132,6 +133,28 @@ def search(family, config, model, seed, format, tokens, steps, clarity):
     sys.exit(f"{family.name}: no seed in {ATTEMPTS} leaves every decision clear")
 
 
+def add_predicting_layer(folder, config):
+    """Adds a layer that predicts the token after the next one, a copy of the last with the tensors it has besides.
+    transformers leaves it out."""
+    path = folder / "config.json"
+    members = json.loads(path.read_text()) | {"num_nextn_predict_layers": 1}
+    path.write_text(json.dumps(members, indent=2, sort_keys=True) + "\n")
+    path = folder / "model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    last, extra = (f"model.layers.{config.num_hidden_layers - 1 + more}." for more in (0, 1))
+    for name in list(tensors):
+        if name.startswith(last):
+            tensors[name.replace(last, extra)] = tensors[name].clone()
+    embedding, norm = tensors["model.embed_tokens.weight"], tensors["model.norm.weight"]
+    tensors[extra + "eh_proj.weight"] = embedding.repeat(1, 2)[:config.hidden_size].contiguous()
+    for name in ("enorm", "hnorm", "shared_head.norm"):
+        tensors[f"{extra}{name}.weight"] = norm.clone()
+    if not config.tie_word_embeddings:
+        tensors[extra + "embed_tokens.weight"] = embedding.clone()
+        tensors[extra + "shared_head.head.weight"] = tensors["lm_head.weight"].clone()
+    safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
+
+
 def save_checkpoint(folder, family, config, model, format, ids, expected, older_config, bare):
     """The directory as transformers saves it, loaded again to see that it says the same. A bare one holds
     configuration and weights only."""
@@ -143,6 +166,8 @@ def save_checkpoint(folder, family, config, model, format, ids, expected, older_
     if older_config:
         path = folder / "config.json"
         path.write_text(json.dumps(family.older_config(json.loads(path.read_text())), indent=2, sort_keys=True) + "\n")
+    if family.predicts_further:
+        add_predicting_layer(folder, config)
     if bare:
         (folder / "generation_config.json").unlink(missing_ok=True)
     else:

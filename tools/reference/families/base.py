@@ -121,6 +121,9 @@ class Family:
         members["torch_dtype"] = members.pop("dtype")
         return members
 
+    #: Whether published checkpoints go on, after the last layer, with one that predicts the token after the next.
+    predicts_further = False
+
     # How it is written
 
     def tensors(self, config, state):

@@ -195,6 +195,7 @@ class DeepseekV2Grouped(DeepseekV2):
 class DeepseekV3(Deepseek):
     """Sigmoid gates, a bias that corrects the choice, groups scored by their two best experts."""
     name = "deepseek2-v3"
+    predicts_further = True
     transformers_name = "DeepseekV3"
     groups = 4
     clear_margin = 0.002  # of probabilities

@@ -13,6 +13,7 @@ class Glm4Moe(base.Family):
     transformers_name = "Glm4Moe"
     clear_margin = 0.002  # of probabilities
     fixture_older_config = True
+    predicts_further = True
     fixture_forms = ("", "-nextn")
     fixed = dict(rms_norm_eps=1e-5, tie_word_embeddings=False, norm_topk_prob=True, routed_scaling_factor=1.5,
                  n_group=1, topk_group=1, first_k_dense_replace=1, attention_bias=True, num_nextn_predict_layers=0,
