@@ -241,11 +241,9 @@ import Testing
     }
 
     /// A state is good for texts that go on from its last position, and for no others.
-    @Test(
-        .enabled(if: ServedModel.statefulPath != nil, "no model with a state is computed"),
-        arguments: Arithmetic.allCases)
-    func aStateIsRestoredForWhatContinuesIt(arithmetic: Arithmetic) async throws {
-        let served = try ServedModel(path: #require(ServedModel.statefulPath))
+    @Test(arguments: ServedModel.statefulPaths, Arithmetic.allCases)
+    func aStateIsRestoredForWhatContinuesIt(path: String, arithmetic: Arithmetic) async throws {
+        let served = try ServedModel(path: path)
         let folder = Folder()
         let options: (inout EngineOptions) -> Void = {
             $0.arithmetic = arithmetic

@@ -18,12 +18,9 @@ struct ServedModel {
         return tests.dropLast(2).joined(separator: "/") + "/Fixtures/models/qwen3moe-k-quants.gguf"
     }()
 
-    /// One whose sequences have a state, if it is here and is computed.
-    static let statefulPath: String? = ["qwen3next", "lfm2moe", "qwen3delta"].map {
+    /// Models whose sequences have a state.
+    static let statefulPaths = ["lfm2moe", "qwen3next"].map {
         path.replacing("models/qwen3moe-k-quants", with: "families/\($0)/\($0)")
-    }.first { path in
-        guard let served = try? ServedModel(path: path) else { return false }
-        return (try? MemoryPlan(model: served.model, options: served.options(slots: 1))) != nil
     }
 
     init(path: String = ServedModel.path) throws {

@@ -6,11 +6,10 @@ import Testing
 @testable import Generation
 
 /// Models whose sequences have a state: what one slot has can be taken over as it is or not at all.
-@Suite(.enabled(if: ServedModel.statefulPath != nil, "no model with a state is computed"))
-struct StatefulTests {
+@Suite struct StatefulTests {
     private let served: ServedModel
 
-    init() throws { served = try ServedModel(path: #require(ServedModel.statefulPath)) }
+    init() throws { served = try ServedModel(path: ServedModel.statefulPaths[1]) }
 
     @Test func aConversationGoesOnWhereItsStateIs() async throws {
         let scheduler = try await served.scheduler(slots: 2)

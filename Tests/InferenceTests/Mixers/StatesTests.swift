@@ -7,8 +7,15 @@ import Testing
 @testable import Inference
 
 /// Models whose sequences have a state, in the engine.
-@Suite(.enabled(if: !StateModels.names.isEmpty, "no model with a state is here and is computed"))
-struct StatesTests {
+@Suite struct StatesTests {
+    static let names = ["lfm2moe", "qwen3next"].map { "../families/\($0)/\($0)" }
+
+    /// Longer than the prompts with which the models come.
+    private static func text(_ name: String) throws -> [Int32] {
+        let vocabulary = try Fixture.model(name).vocabularyCount
+        return (0..<40).map { Int32(($0 * $0 * 7 + $0 * 13 + 5) % vocabulary) }
+    }
+
     private static func engine(
         _ name: String, _ change: (inout EngineOptions) throws -> Void = { _ in }
     ) throws -> Engine {
@@ -29,7 +36,7 @@ struct StatesTests {
         Array(bits[(position * vocabulary)..<((position + 1) * vocabulary)])
     }
 
-    @Test(arguments: StateModels.names) func theLogitsAreTransformers(name: String) throws {
+    @Test(arguments: names) func theLogitsAreTransformers(name: String) throws {
         let ours = try Fixture.compute(name, Fixture.ids(name)) { $0.arithmetic = .f32 }
         let reference = try Fixture.logits(name)
         #expect(ours.count == reference.count)
@@ -38,9 +45,9 @@ struct StatesTests {
         #expect(difference < 1e-5 * range)
     }
 
-    @Test(arguments: StateModels.names, Arithmetic.allCases)
+    @Test(arguments: names, Arithmetic.allCases)
     func chunksThreadsAndInstructionSetsChangeNoBit(name: String, arithmetic: Arithmetic) throws {
-        let ids = try Fixture.ids(name)
+        let ids = try Self.text(name)
         let expected = try Self.plain(name, ids, arithmetic)
         for (index, set) in InstructionSet.available.enumerated() {
             for chunk in [1, 2, 3, 7, 64] {
@@ -56,9 +63,9 @@ struct StatesTests {
         }
     }
 
-    @Test(arguments: StateModels.names, Arithmetic.allCases)
+    @Test(arguments: names, Arithmetic.allCases)
     func oneByOneAndAmongOthersIsTheSame(name: String, arithmetic: Arithmetic) throws {
-        let ids = try Fixture.ids(name)
+        let ids = try Self.text(name)
         let texts = [ids, ids.reversed(), Array(ids.dropFirst(5)), [ids[3]] + ids]
         let alone = try texts.map { try Self.plain(name, $0, arithmetic) }
         var engine = try Self.engine(name) {
@@ -91,8 +98,8 @@ struct StatesTests {
         }
     }
 
-    @Test(arguments: StateModels.names) func position0BeginsAnew(name: String) throws {
-        let ids = try Fixture.ids(name)
+    @Test(arguments: names) func position0BeginsAnew(name: String) throws {
+        let ids = try Self.text(name)
         let expected = try Self.plain(name, ids, .int8)
         var engine = try Self.engine(name)
         let vocabulary = engine.vocabularyCount
@@ -110,10 +117,10 @@ struct StatesTests {
     }
 
     /// A file that is cut short while a chunk of it is computed, and made whole again.
-    @Test(arguments: StateModels.names) func afterAFailedReadTheTextIsComputedAgain(name: String)
+    @Test(arguments: names) func afterAFailedReadTheTextIsComputedAgain(name: String)
         throws
     {
-        let ids = try Fixture.ids(name)
+        let ids = try Self.text(name)
         let expected = try Self.plain(name, ids, .int8)
         let copy = try CopiedModel(name)
         let model = try ModelDescription(file: GGUFFile(path: copy.path))
@@ -145,9 +152,9 @@ struct StatesTests {
                 == Self.row(expected, ids.count - 1, vocabulary))
     }
 
-    @Test(arguments: StateModels.names, Arithmetic.allCases)
+    @Test(arguments: names, Arithmetic.allCases)
     func aCopyIsAsGoodAsTheComputedOne(name: String, arithmetic: Arithmetic) throws {
-        let ids = try Fixture.ids(name)
+        let ids = try Self.text(name)
         let expected = try Self.plain(name, ids, arithmetic)
         var engine = try Self.engine(name) {
             $0.arithmetic = arithmetic
@@ -173,9 +180,9 @@ struct StatesTests {
     }
 
     /// As bytes and back in parts, in an engine that has computed something else there.
-    @Test(arguments: StateModels.names, Arithmetic.allCases)
+    @Test(arguments: names, Arithmetic.allCases)
     func aStateThatWasReadIsAsGoodAsAComputedOne(name: String, arithmetic: Arithmetic) throws {
-        let ids = try Fixture.ids(name)
+        let ids = try Self.text(name)
         let expected = try Self.plain(name, ids, arithmetic)
         var first = try Self.engine(name) {
             $0.arithmetic = arithmetic
@@ -217,7 +224,7 @@ struct StatesTests {
         #expect(rows == Array(expected.dropFirst(13 * second.vocabularyCount)))
     }
 
-    @Test(arguments: StateModels.names) func thePlanCountsAStateForEverySequence(name: String)
+    @Test(arguments: names) func thePlanCountsAStateForEverySequence(name: String)
         throws
     {
         let model = try Fixture.model(name)
@@ -245,12 +252,12 @@ struct StatesTests {
 
     @Test func aPositionThatTheStateDoesNotReachStopsTheProgram() async {
         await #expect(processExitsWith: .failure) {
-            var engine = try Fixture.engine(StateModels.names[0])
+            var engine = try Fixture.engine(StatesTests.names[0])
             try engine.prefill([1, 2, 3], from: 0)
             try engine.decode(4, at: 2)
         }
         await #expect(processExitsWith: .failure) {
-            var engine = try Fixture.engine(StateModels.names[0]) { $0.sequences = 2 }
+            var engine = try Fixture.engine(StatesTests.names[0]) { $0.sequences = 2 }
             try engine.prefill([1, 2, 3], from: 0)
             engine.copySequence(from: 0, to: 1, count: 2)
         }
@@ -259,7 +266,7 @@ struct StatesTests {
     @Test(
         .enabled(
             if: allocation_counter_works() != 0, "a sanitizer owns malloc, nothing can be counted"),
-        arguments: StateModels.names)
+        arguments: names)
     func aTokenAllocatesNothing(name: String) throws {
         var engine = try Self.engine(name)
         var before = allocations_of_this_thread()
@@ -270,15 +277,6 @@ struct StatesTests {
         }
         #expect(allocations_of_this_thread() == before)
     }
-}
-
-/// Families whose sequences have a state.
-enum StateModels {
-    static let names = ["qwen3next", "lfm2moe", "qwen3delta"].map { "../families/\($0)/\($0)" }
-        .filter { name in
-            guard let model = try? Fixture.model(name) else { return false }
-            return (try? MemoryPlan(model: model, options: EngineOptions())) != nil
-        }
 }
 
 /// A model's file of our own, that can lose its end.
