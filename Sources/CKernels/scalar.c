@@ -400,6 +400,20 @@ static void swiglu(const float *gate, const float *up, uint32_t n, float *y) {
     }
 }
 
+static void reglu(const float *gate, const float *up, uint32_t n, float *y) {
+    for (uint32_t i = 0; i < n; i++) y[i] = (0.0f > gate[i] ? 0.0f : gate[i]) * up[i];
+}
+
+static void clamped_swiglu(
+    const float *gate, const float *up, uint32_t n, float alpha, float limit, float *y) {
+    for (uint32_t i = 0; i < n; i++) {
+        float g = limit < gate[i] ? limit : gate[i];
+        float u = limit < up[i] ? limit : up[i];
+        u = -limit > u ? -limit : u;
+        y[i] = (g / (1.0f + exponential(-(alpha * g)))) * (u + 1.0f);
+    }
+}
+
 static float span_exp(float *x, uint32_t n, float *maximum) {
     float largest = -FLT_MAX;
     for (uint32_t i = 0; i < n; i++) largest = x[i] > largest ? x[i] : largest;
@@ -535,6 +549,8 @@ const sluice_kernels sluice_scalar = {
     .quantize_a256 = quantize_a256,
     .rms_norm = rms_norm,
     .swiglu = swiglu,
+    .reglu = reglu,
+    .clamped_swiglu = clamped_swiglu,
     .softmax_exp = softmax_exp,
     .add_scaled = add_scaled,
     .span_exp = span_exp,

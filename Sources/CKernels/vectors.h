@@ -253,6 +253,39 @@ static void swiglu(const float *gate, const float *up, uint32_t n, float *y) {
     }
 }
 
+SLUICE_INLINE vf relu_times(vf gate, vf up) { return vf_mul(vf_larger(vf_zero(), gate), up); }
+
+static void reglu(const float *gate, const float *up, uint32_t n, float *y) {
+    uint32_t i = 0;
+    for (; n - i >= LANES; i += LANES)
+        vf_store(y + i, relu_times(vf_load(gate + i), vf_load(up + i)));
+    if (i < n) {
+        vf v = relu_times(load_some(gate + i, n - i), load_some(up + i, n - i));
+        store_some(y + i, v, n - i);
+    }
+}
+
+SLUICE_INLINE vf clamped_silu_times(vf gate, vf up, float alpha, float limit) {
+    vf g = vf_smaller(vf_set1(limit), gate);
+    vf u = vf_larger(vf_set1(-limit), vf_smaller(vf_set1(limit), up));
+    vf e = exponential(vf_sub(vf_zero(), vf_mul(vf_set1(alpha), g)));
+    return vf_mul(vf_div(g, vf_add(vf_set1(1.0f), e)), vf_add(u, vf_set1(1.0f)));
+}
+
+static void clamped_swiglu(
+    const float *gate, const float *up, uint32_t n, float alpha, float limit, float *y) {
+    uint32_t i = 0;
+    for (; n - i >= LANES; i += LANES) {
+        vf v = clamped_silu_times(vf_load(gate + i), vf_load(up + i), alpha, limit);
+        vf_store(y + i, v);
+    }
+    if (i < n) {
+        vf v = clamped_silu_times(
+            load_some(gate + i, n - i), load_some(up + i, n - i), alpha, limit);
+        store_some(y + i, v, n - i);
+    }
+}
+
 static float span_exp(float *x, uint32_t n, float *maximum) {
     float lanes[LANES], largest = -FLT_MAX;
     vf larger = vf_set1(-FLT_MAX);
@@ -535,6 +568,8 @@ static void from_f16(const uint16_t *x, uint32_t n, float *y) {
         .quantize_a256 = quantize_a256,        \
         .rms_norm = rms_norm,                  \
         .swiglu = swiglu,                      \
+        .reglu = reglu,                        \
+        .clamped_swiglu = clamped_swiglu,      \
         .softmax_exp = softmax_exp,            \
         .add_scaled = add_scaled,              \
         .span_exp = span_exp,                  \

@@ -13,7 +13,7 @@ enum PrefixKey {
     ) -> [UInt8] {
         var text = "\(model.name)\n\(model.architecture.name)\n\(residentChecksum)\n"
         text += "\(model.file.fileSizes)\n\(options.arithmetic) \(options.keyValues)\n"
-        text += "\(options.missPolicy) \(options.expertPlanes ?? 0)\n"
+        text += "\(options.missPolicy) \(options.expertPlanes ?? 0) \(options.expertTopP ?? 0)\n"
         for tensor in model.file.tensors {
             text += "\(tensor.name) \(tensor.shape) \(tensor.format.name)\n"
         }

@@ -142,7 +142,9 @@ extension Engine {
         unsafe state.pointee.guessedLayers = reach
         switch predictorKind {
         case .none: return
-        case .nextGate, .learned: run(.guess)
+        case .nextGate, .learned:
+            // Without routers there is one expert, and nothing to guess.
+            if unsafe state.pointee.nextExpertLayer.router != nil { run(.guess) }
         case .recorded:
             guard unsafe state.pointee.forced != nil else { return }
             run(.guess)
@@ -245,7 +247,7 @@ extension Engine {
             unsafe state.pointee.addLate(
                 expert: Int(late.experts[index]), planes: UInt8(selection.planes))
         }
-        try experts(layer - 1)
+        try computeExperts(leased: acquireExperts(layer - 1))
     }
 
     /// Adds what the layer before left to this one, in order of rank, and keeps what this one
@@ -286,7 +288,7 @@ extension EngineState {
     /// hidden += weight x the output of a late expert.
     fileprivate func addOutput(ofLate expert: Int, weight: Float) {
         unsafe kernels.table.pointee.add_scaled(
-            expertOutput + Int(firstPair[expert]) * embeddingLength, weight,
+            expertOutput + Int(firstPair[expert]) * embeddingLength, weight * multipliers.residual,
             UInt32(embeddingLength), hidden)
     }
 }

@@ -4,31 +4,38 @@ internal import ExpertStreaming
 // two of them the leader sees to the disk:
 //
 //     acquire: those in memory, then the longest queues of tokens, as many as can be leased
+//     what every token uses is computed meanwhile
 //     round:   gather, gate and up, activate, down      meanwhile the disk reads
 //     release the round's experts, acquire as many more
 //     round:   ...
 extension Engine {
-    /// Computes the chunk's experts of one layer. Their reads are under way before the first is
-    /// computed, and where the cache cannot lease all of them at once, each lease that ends lets
-    /// the next read begin.
+    /// Leases the chunk's experts of one layer, as many as the cache can at once, and sends the reads
+    /// of those that are missing.
     ///
-    /// - Parameter looksAhead: guess the next layers' experts meanwhile.
-    mutating func experts(_ layer: Int, looksAhead: Bool = false) throws(StreamingError) {
+    /// - Returns: how many.
+    mutating func acquireExperts(_ layer: Int) -> Int {
         let state = unsafe self.state
-        let isOneToken = unsafe state.pointee.tokens == 1
-        if !isOneToken { sortExperts(layer) }
-        let distinctCount = unsafe state.pointee.distinctCount
-        var leased = min(streamer.leaseCapacity(layer: layer), distinctCount)
+        if unsafe state.pointee.tokens > 1 { sortExperts(layer) }
+        let count = unsafe min(streamer.leaseCapacity(layer: layer), state.pointee.distinctCount)
         unsafe streamer.acquire(
             layer: layer, experts: state.pointee.distinct, planes: state.pointee.distinctPlanes,
-            count: leased)
-        if looksAhead { lookAhead(layer) }
+            count: count)
+        return count
+    }
+
+    /// Computes the experts of which the first `leased` were acquired. Where that is not all of
+    /// them, each lease that ends lets the next read begin.
+    mutating func computeExperts(leased: Int) throws(StreamingError) {
+        let state = unsafe self.state
+        let isOneToken = unsafe state.pointee.tokens == 1
+        let distinctCount = unsafe state.pointee.distinctCount
+        var leased = leased
         var computed = 0
         while computed < distinctCount {
             beginRound(workLimit: isOneToken ? .max : plan.scratch.roundPairs)
             let readyCount = unsafe state.pointee.readyCount
             if readyCount == 0 { break }
-            if !isOneToken { run(.gather) }
+            if unsafe state.pointee.gathers { run(.gather) }
             run(.gateUp)
             run(.activate)
             run(.down)

@@ -77,6 +77,7 @@ internal import Quantization
         model: ModelDescription, options: EngineOptions, plan: MemoryPlan,
         progress: (Double) -> Void = { _ in }
     ) throws {
+        let options = try options.settled(for: model)
         guard let table = unsafe sluice_kernels_named(options.instructionSet ?? "") else {
             throw EngineError(
                 "instruction set '\(options.instructionSet ?? "")' is not one of this machine's: "
@@ -220,7 +221,8 @@ internal import Quantization
     /// memory for a copy of the recording is taken on top of the plan: for measuring with the
     /// routing of another model.
     ///
-    /// - Throws: `EngineError` unless layers, experts and experts per token are this model's.
+    /// - Throws: `EngineError` unless layers, experts and experts per token are this model's, and it
+    ///   has routers.
     public mutating func forceRouting(_ replay: RoutingReplay?) throws(EngineError) {
         guard let replay else {
             unsafe state.pointee.forced = nil
@@ -233,11 +235,14 @@ internal import Quantization
         replayed = consume flat
     }
 
-    /// The router of a layer, decoded: (experts, embedding), row-major. Allocates: for profiling.
+    /// The router of a layer, decoded: (experts, embedding), row-major; empty in a dense model, which
+    /// has none. Allocates: for profiling.
+    ///
+    /// - Parameter layer: among those with experts.
     public func routerWeights(layer: Int) -> [Float] {
         precondition(layer >= 0 && layer < model.expertLayerCount, "no layer \(layer)")
         let state = unsafe self.state
-        let router = unsafe state.pointee.expertLayers[layer].router
+        guard let router = unsafe state.pointee.expertLayers[layer].router else { return [] }
         let count = unsafe router.rows * router.columns
         return unsafe [Float](unsafeUninitializedCapacity: count) { output, written in
             for row in unsafe 0..<router.rows {
@@ -477,16 +482,29 @@ internal import Quantization
         unsafe state.pointee.expertLayer = 0
         for layer in 0..<model.layerCount {
             unsafe state.pointee.layer = layer
+            let hasExperts = unsafe state.pointee.layers[layer].hasExperts
+            let routesEarly = unsafe hasExperts && state.pointee.nextExpertLayer.routesEarly
+            var leased = 0
+            if routesEarly {
+                run(.layerInput)
+                leased = route(decodes: decodes)
+            }
             let start = host_nanoseconds()
             run(.attentionInput)
-            mix(layer)
+            mix(layer, readsAhead: routesEarly)
             run(.attentionOutputInput)
             run(.attentionOutput)
             run(.expertInput)
             times.attentionNanoseconds += host_nanoseconds() - start
-            if unsafe state.pointee.layers[layer].hasExperts {
-                try expertLayer(decodes: decodes)
+            if hasExperts {
+                if !routesEarly { leased = route(decodes: decodes) }
+                try expertLayer(leased: leased, decodes: decodes)
                 unsafe state.pointee.expertLayer += 1
+            } else {
+                let start = host_nanoseconds()
+                denseFeedForward()
+                run(.combine)
+                times.expertNanoseconds += host_nanoseconds() - start
             }
         }
         if keepsState { endStates() }
@@ -495,7 +513,7 @@ internal import Quantization
     }
 
     /// Lets the chunk's tokens see those before them.
-    private func mix(_ layer: Int) {
+    private mutating func mix(_ layer: Int, readsAhead: Bool) {
         let state = unsafe self.state
         unsafe state.pointee.mixed.setLength(state.pointee.layers[layer].attentionOutput.columns)
         switch unsafe state.pointee.layers[layer].attention {
@@ -503,6 +521,8 @@ internal import Quantization
         case .heads:
             run(.projections)
             run(.rotate)
+            // Only then are there reads that would wait for attention's end.
+            if readsAhead { streamer.poll() }
             attend()
         case .latent(let latent):
             run(.projections)
@@ -531,18 +551,34 @@ internal import Quantization
         if unsafe state.pointee.mergesSpans { run(.mergeSpans) }
     }
 
-    /// Router and experts of the running layer.
-    private mutating func expertLayer(decodes: Bool) throws(StreamingError) {
+    /// The running layer's router, and the reads of what it chooses.
+    ///
+    /// - Returns: how many of the chosen experts are leased.
+    private mutating func route(decodes: Bool) -> Int {
         let state = unsafe self.state
         let layer = unsafe state.pointee.expertLayer
-        let routed = host_nanoseconds()
-        run(.router)
+        let start = host_nanoseconds()
+        if unsafe state.pointee.nextExpertLayer.router != nil { run(.router) }
         if !rawLogits.isEmpty { keepLogits() }
         run(.choose)
         settleChoice(decodes: decodes)
         unsafe state.pointee.groupByExpert()
         let chosen = host_nanoseconds()
-        try experts(layer, looksAhead: decodes)
+        let leased = acquireExperts(layer)
+        if decodes { lookAhead(layer) }
+        times.routerNanoseconds += chosen - start
+        times.expertNanoseconds += host_nanoseconds() - chosen
+        return leased
+    }
+
+    /// The experts of the running layer, `leased` of which are on their way, and what every token
+    /// uses beside them: that is computed while the disk reads.
+    private mutating func expertLayer(leased: Int, decodes: Bool) throws(StreamingError) {
+        let state = unsafe self.state
+        let layer = unsafe state.pointee.expertLayer
+        let start = host_nanoseconds()
+        denseFeedForward()
+        try computeExperts(leased: leased)
         if decodes { try computeLate(layer) }
         if let observer {
             unsafe rawLogits.withUnsafeBufferPointer {
@@ -551,9 +587,26 @@ internal import Quantization
         }
         run(.combine)
         if decodes { passOn(layer) }
-        let done = host_nanoseconds()
-        times.routerNanoseconds += chosen - routed
-        times.expertNanoseconds += done - chosen
+        times.expertNanoseconds += host_nanoseconds() - start
+    }
+
+    /// What every token uses of the running layer's feed-forward, if there is anything: as many
+    /// tokens at a time as the scratch holds.
+    private mutating func denseFeedForward() {
+        let state = unsafe self.state
+        guard unsafe state.pointee.layers[state.pointee.layer].dense != nil else { return }
+        var first = 0
+        while unsafe first < state.pointee.tokens {
+            unsafe state.pointee.denseFirst = first
+            unsafe state.pointee.denseTokens = min(
+                state.pointee.denseRows, state.pointee.tokens - first)
+            run(.denseGateUp)
+            streamer.poll()
+            run(.denseActivate)
+            run(.denseDown)
+            streamer.poll()
+            unsafe first += state.pointee.denseTokens
+        }
     }
 
     /// Logits after tokens `first` ..< `first + rows` of the chunk just computed.

@@ -68,6 +68,9 @@ public struct EngineOptions: Sendable {
     /// Shorter rounds meet more often, longer ones leave the disk without work. Less in tests.
     var roundMultiplications = 1 << 28
 
+    /// Tokens of a chunk that a dense layer or a shared expert computes in one go. Less in tests.
+    var denseTokens = 64
+
     public static let defaultContext = 4096
 
     public init() {}
@@ -77,6 +80,32 @@ public struct EngineOptions: Sendable {
         var routing = model.routing
         if let expertTopP { routing.topP = Float(expertTopP) }
         return routing
+    }
+
+    /// These options as they act on `model`: a dense one leaves less to decide. Its layers follow one
+    /// another in every token, so the best expert to evict is the one that comes round last, and
+    /// what to prefetch needs no guess.
+    ///
+    /// - Throws: `EngineError` for what only a router gives sense to.
+    func settled(for model: ModelDescription) throws(EngineError) -> EngineOptions {
+        guard model.isDense else { return self }
+        guard missPolicy == .exact else {
+            throw EngineError(
+                "--miss \(missPolicy): \(model.name) is dense, so every token needs all of it; "
+                    + "give --miss exact")
+        }
+        var settled = self
+        // Uses are equal, and so it is the distance alone that decides.
+        settled.policy = .edgemoe
+        switch predictor {
+        case .none: if prefetchRanks > 0 { settled.predictor = .nextGate(layers: 1) }
+        case .nextGate: break
+        case .path, .learned, .recorded:
+            throw EngineError(
+                "--predict: \(model.name) is dense, so what comes next is known; give --prefetch 1 "
+                    + "alone")
+        }
+        return settled
     }
 }
 

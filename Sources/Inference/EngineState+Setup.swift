@@ -73,6 +73,12 @@ extension EngineState {
         unsafe gateRows = floats(layout.gateRows)
         unsafe expertHidden = rows(layout.expertHidden)
         unsafe expertOutput = floats(layout.expertOutput)
+        unsafe layerInput = rows(layout.layerInput)
+        unsafe denseRows = layout.denseRows
+        unsafe denseGate = floats(layout.denseGate)
+        unsafe denseHidden = rows(layout.denseHidden)
+        unsafe denseOutput = floats(layout.denseOutput)
+        unsafe denseWeights = floats(layout.denseWeights)
         unsafe guessedLogits = floats(layout.guessedLogits)
         unsafe prefetched = integers(layout.prefetched)
         unsafe lateInput = rows(layout.lateInput)
@@ -118,18 +124,21 @@ extension EngineState {
         unsafe expertsPerToken = model.expertsPerToken
         unsafe expertWidth = model.expertWidth
         unsafe self.routing = routing
+        unsafe activation = model.activation
         unsafe contextCapacity = plan.context
         unsafe layerCount = model.layerCount
         unsafe expertLayerCount = model.expertLayerCount
         for (layer, block) in model.expertLayers.enumerated() {
-            guard let experts = model.layers[block].experts, let router = experts.router else {
-                continue
-            }
+            guard let experts = model.layers[block].experts else { continue }
             unsafe (expertLayers + layer).initialize(
                 to: ExpertLayerState(
-                    router: weights.matrix(router.weight, arithmetic),
-                    routerBias: router.bias.map { unsafe weights.vector($0) },
-                    routerCorrection: experts.correctionBias.map { unsafe weights.vector($0) }))
+                    router: experts.router.map { unsafe weights.matrix($0.weight, arithmetic) },
+                    routerBias: experts.router?.bias.map { unsafe weights.vector($0) },
+                    routerCorrection: experts.correctionBias.map { unsafe weights.vector($0) },
+                    routesEarly: experts.routesEarly,
+                    gateBias: experts.biases.map { unsafe weights.vector($0.gate) },
+                    upBias: experts.biases.map { unsafe weights.vector($0.up) },
+                    downBias: experts.biases.map { unsafe weights.vector($0.down) }))
             for (part, shape) in experts.parts.enumerated() {
                 unsafe (expertMatrices + layer * 3 + part).initialize(
                     to: ExpertMatrix(
@@ -271,7 +280,8 @@ extension EngineState {
         let first = unsafe Int(firstPair[expert])
         let pairs = unsafe Int(firstPair[expert + 1]) - first
         unsafe ready[readyCount] = ReadyExpert(
-            firstPair: first, pairCount: pairs, firstRow: roundRows, setIndex: setIndex)
+            expert: expert, firstPair: first, pairCount: pairs, firstRow: roundRows,
+            setIndex: setIndex)
         unsafe roundRows += pairs
         // Up to 4 tokens an expert costs what bringing its weights from memory does.
         unsafe roundWork += max(pairs, 4)

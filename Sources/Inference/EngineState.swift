@@ -27,6 +27,7 @@ internal import CKernels
     var expertsPerToken = 0
     var expertWidth = 0
     var routing: Routing
+    var activation = ExpertActivation.silu
     var attention: AttentionShape
     var contextCapacity = 0
     var layerCount = 0
@@ -63,6 +64,8 @@ internal import CKernels
     var mixerRowWidth = 0
     var mixerBuffers: UnsafeMutablePointer<Float>  // (workers, mixer buffer length)
     var mixerBufferLength = 0
+    /// What routers read, where that is not `normed`: the residual stream as it enters the layer.
+    var layerInput: Activations  // (T, embedding)
     /// Whether every token is of another sequence; otherwise positions follow one another.
     var decodes = false
     /// Whether the spans of one token are dealt to several workers, and merged when all are there.
@@ -112,6 +115,18 @@ internal import CKernels
     var gateRows: UnsafeMutablePointer<Float>  // (R, expert width)
     var expertHidden: Activations  // (R, expert width); up first, then silu(gate) * up
     var expertOutput: UnsafeMutablePointer<Float>  // (P, embedding)
+
+    // Arithmetic of what every token uses: a dense layer or a shared expert
+    /// Most tokens that are computed in one go.
+    var denseRows = 0
+    /// The running go's first token, and how many there are: S.
+    var denseFirst = 0
+    var denseTokens = 0
+    var denseGate: UnsafeMutablePointer<Float>  // (S, width)
+    var denseHidden: Activations  // (S, width); up first, then the activation's result
+    var denseOutput: UnsafeMutablePointer<Float>  // (T, embedding)
+    /// The weight of each token's output, and its logit: (T, 2).
+    var denseWeights: UnsafeMutablePointer<Float>
 
     // Guesses and deferral
     /// Router logits guessed for the layers after this one: (layers ahead, T, experts).
@@ -166,16 +181,27 @@ internal import CKernels
 
 /// What stays in memory of a layer's experts.
 @unsafe struct ExpertLayerState {
-    /// Of no rows where there is one expert, which every token uses.
-    var router: Matrix
-    /// Added to the router's output: (experts).
-    var routerBias: UnsafePointer<Float>?
-    /// Added to the probabilities for the choice: (experts).
+    /// Nil where there is one expert, which every token uses.
+    var router: Matrix?
+    var routerBias: UnsafePointer<Float>?  // (experts)
+    /// Added to the probabilities for the choice only: (experts).
     var routerCorrection: UnsafePointer<Float>?
+    /// Whether the router reads what enters the layer.
+    var routesEarly: Bool
+    /// Added to the products of gate, up and down: (experts, rows).
+    var gateBias: UnsafePointer<Float>?
+    var upBias: UnsafePointer<Float>?
+    var downBias: UnsafePointer<Float>?
+
+    /// What is added to the products of gate (0), up (1) or down (2).
+    func bias(_ part: Int) -> UnsafePointer<Float>? {
+        unsafe part == 0 ? gateBias : part == 1 ? upBias : downBias
+    }
 }
 
 /// The pairs that a leased expert computes; its matrices are in `readyMatrices`.
 struct ReadyExpert {
+    var expert: Int
     var firstPair: Int
     var pairCount: Int
     /// Row of the round's buffers where its pairs begin.
@@ -185,13 +211,25 @@ struct ReadyExpert {
 }
 
 extension EngineState {
+    /// The running layer among those with experts, or the next one.
+    var nextExpertLayer: ExpertLayerState { unsafe expertLayers[expertLayer] }
+
+    /// Whether inputs of an expert's pairs are copied beside one another: not for one token, nor
+    /// where every token uses the one expert.
+    var gathers: Bool { unsafe tokens > 1 && expertCount > 1 }
+
+    /// What the running layer's router reads.
+    var routerInput: Activations {
+        unsafe nextExpertLayer.routesEarly ? layerInput : normed
+    }
+
     /// What the running chunk's current layer did.
     func observation(routerLogits: UnsafePointer<Float>) -> LayerObservation {
         unsafe LayerObservation(
             layer: expertLayer, tokens: tokens, ids: ids, positions: positions,
             sequences: sequences,
             routerLogits: routerLogits,
-            input: normed.floats, residual: hidden, chosen: chosen, gateWeights: gateWeights,
+            input: routerInput.floats, residual: hidden, chosen: chosen, gateWeights: gateWeights,
             rankCounts: rankCounts,
             outputRow: pairOfChoice, expertOutput: expertOutput)
     }

@@ -7,7 +7,7 @@ public struct EngineStatistics: Sendable, Equatable {
     public var tokens: UInt64 = 0
     public var attentionNanoseconds: UInt64 = 0
     public var routerNanoseconds: UInt64 = 0
-    /// Experts, waiting for them included.
+    /// Experts, waiting for them included, and dense layers.
     public var expertNanoseconds: UInt64 = 0
     /// Final norm and logits.
     public var headNanoseconds: UInt64 = 0

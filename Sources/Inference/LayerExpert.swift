@@ -1,6 +1,6 @@
 /// One expert of a model.
 public struct LayerExpert: Hashable, Sendable, CustomStringConvertible {
-    /// Counts from 0, as the expert does in its layer.
+    /// Among the layers with experts, from 0; the expert counts in its layer.
     public var layer: Int
     public var expert: Int
 

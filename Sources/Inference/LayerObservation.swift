@@ -1,6 +1,7 @@
 /// What one layer's router and experts did to the tokens of a chunk. Pointers are valid during the
 /// call only. Shapes are (rows, columns), row-major; T tokens, k experts per token.
 @safe public struct LayerObservation {
+    /// Among the layers with experts, from 0.
     public let layer: Int
     public let tokens: Int
     /// (T)
@@ -9,11 +10,13 @@
     public let positions: UnsafePointer<Int32>
     /// The sequence each token belongs to: (T).
     public let sequences: UnsafePointer<Int32>
-    /// Raw output of the router, before any softmax: (T, experts).
+    /// Raw output of the router, before any softmax: (T, experts). Of no meaning in a dense model,
+    /// which has no routers.
     public let routerLogits: UnsafePointer<Float>
-    /// What the router and the experts were given, normed: (T, embedding).
+    /// What the router was given: (T, embedding). The experts were given the same, normed, unless
+    /// the router reads the residual stream as it enters the layer.
     public let input: UnsafePointer<Float>
-    /// The residual stream before the experts' outputs are added: (T, embedding).
+    /// The residual stream before the outputs of the feed-forward are added: (T, embedding).
     public let residual: UnsafePointer<Float>
     /// Experts by rank: (T, k), after any miss policy.
     public let chosen: UnsafePointer<Int32>

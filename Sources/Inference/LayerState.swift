@@ -12,6 +12,17 @@ internal import ModelFormats
     var expertNorm: NormState
     /// Whether its feed-forward has experts.
     var hasExperts: Bool
+    /// What every token uses: the feed-forward of a layer without experts, or a shared expert.
+    var dense: DenseMatrices?
+    /// Gives the weight of a shared expert's output through a sigmoid: (embedding); nil for 1.
+    var denseGate: UnsafePointer<Float>?
+}
+
+/// The matrices of a feed-forward that every token uses.
+@unsafe struct DenseMatrices {
+    var gate: Matrix  // (width, embedding)
+    var up: Matrix  // (width, embedding)
+    var down: Matrix  // (embedding, width)
 }
 
 /// A norm over the residual stream.
@@ -139,6 +150,13 @@ extension LayerState {
         unsafe expertNorm = NormState(layer.feedForwardNorm, weights)
         unsafe attentionOutput = weights.matrix(layer.mixerOutput, arithmetic)
         unsafe hasExperts = layer.experts != nil
+        unsafe dense = layer.dense.map { dense in
+            unsafe DenseMatrices(
+                gate: weights.matrix(dense.gate, arithmetic),
+                up: weights.matrix(dense.up, arithmetic),
+                down: weights.matrix(dense.down, arithmetic))
+        }
+        unsafe denseGate = weights.vector(layer.experts?.sharedGate)
         unsafe lookup = Lookup(
             cacheIndex: cacheIndex, window: context, queryStride: model.headSize)
         switch layer.mixer {

@@ -65,6 +65,14 @@ public struct Layer: Sendable {
         return experts
     }
 
+    /// What every token uses of its feed-forward: all of it, or the shared expert, if it has one.
+    var dense: DenseFeedForward? {
+        switch feedForward {
+        case .dense(let dense): dense
+        case .experts(let experts): experts.shared
+        }
+    }
+
     /// Everything of it that every token needs, by what it is for.
     var roles: [(role: TensorRole, tensors: [GGUFTensor])] {
         let mixing: [(TensorRole, [GGUFTensor])] =

@@ -19,7 +19,7 @@ internal import ModelFormats
 /// longer than the context, whose scratch takes at most a 32nd of the budget more than that of 32
 /// tokens, and leaves room for the expert cache that is asked for; with `auto`, for the smallest
 /// one up to 128 tokens, and beyond for the experts that one token uses (or all, if they are
-/// fewer).
+/// fewer), except in a dense model, which every chunk reads through.
 public struct MemoryPlan: Sendable {
     /// The ceiling, and where it comes from.
     public private(set) var budgetBytes: Int
@@ -62,6 +62,8 @@ public struct MemoryPlan: Sendable {
     let keyValueRows: KeyValueRows
     private let policyWarnings: [String]
     private let activeExpertsPerToken: Int
+    /// Whether every token uses everything.
+    private let isDense: Bool
     private let askedCache: CacheSize
     private let planeShares: [Double]
 
@@ -70,7 +72,7 @@ public struct MemoryPlan: Sendable {
     /// - Throws: `EngineError` naming the shortfall and the figure that would do; `StreamingError`
     ///   where the model's disk refuses even to be asked.
     public init(model: ModelDescription, options: EngineOptions) throws {
-        try MemoryPlan.refuseUnbuilt(model)
+        let options = try options.settled(for: model)
         let processors = Processors.ofThisProcess()
         self.processors = processors
         threads = try MemoryPlan.checked(
@@ -98,6 +100,9 @@ public struct MemoryPlan: Sendable {
             embedding: model.embeddingLength)
         if let planes = options.expertPlanes {
             _ = try MemoryPlan.checked("--expert-planes", planes, 1...model.planesPerExpert)
+        }
+        if let topP = options.expertTopP, !(topP > 0 && topP <= 1) {
+            throw EngineError("--expert-top-p \(topP) is not above 0, up to 1")
         }
         guard options.prefetchRanks >= 0 else {
             throw EngineError("--prefetch \(options.prefetchRanks) is negative")
@@ -151,6 +156,7 @@ public struct MemoryPlan: Sendable {
                 model: model, arithmetic: options.arithmetic, chunk: chunk, headRows: headRows,
                 context: parts.context, workers: parts.threads,
                 roundMultiplications: options.roundMultiplications,
+                denseTokens: options.denseTokens,
                 layersAhead: options.predictor.layersAhead, sequenceCount: parts.sequences)
             let held = lasting + scratch.byteCount
             let process =
@@ -170,8 +176,9 @@ public struct MemoryPlan: Sendable {
             while chosen.chunk < min(context, MemoryPlan.chunks.upperBound) {
                 let longer = fixed(chosen.chunk * 2)
                 let growth = longer.scratch.byteCount - least.scratch.byteCount
-                let cacheBytes =
-                    askedCache ?? (longer.chunk > MemoryPlan.cheapChunk ? once : cacheFloor)
+                // Without a router each chunk reads what the cache lacks once, whatever it holds.
+                let isCheap = longer.chunk <= MemoryPlan.cheapChunk || model.isDense
+                let cacheBytes = askedCache ?? (isCheap ? cacheFloor : once)
                 let cache = try plan(min(max(cacheBytes, cacheFloor), needs.fullBytes))
                 guard growth <= budgetBytes / MemoryPlan.chunkShare,
                     longer.byteCount + cache.totalBytes <= budgetBytes
@@ -198,6 +205,7 @@ public struct MemoryPlan: Sendable {
             )
         }
         activeExpertsPerToken = model.expertsPerToken
+        isDense = model.isDense
         askedCache = options.cache
         planeShares = options.planeShares
         guard let asked = options.cache.bytes(for: needs) else {
@@ -208,8 +216,11 @@ public struct MemoryPlan: Sendable {
         }
         if asked < cacheFloorBytes, case .bytes = options.cache {
             throw EngineError(
-                "--cache \(options.cache) cannot hold the \(model.expertsPerToken) experts that a token "
-                    + "uses in one layer\(MemoryPlan.pins(options)); give at least "
+                "--cache \(options.cache) cannot hold "
+                    + (model.isDense
+                        ? "the feed-forward of one layer"
+                        : "the \(model.expertsPerToken) experts that a token uses in one layer")
+                    + "\(MemoryPlan.pins(options)); give at least "
                     + "\(ByteSize(bytes: cacheFloorBytes).enoughMegabytes)"
             )
         }
@@ -221,24 +232,6 @@ public struct MemoryPlan: Sendable {
                     + "\(budgetSource) allows \(ByteSize(bytes: budgetBytes)): "
                     + "\(ByteSize(bytes: total - budgetBytes)) short; give --memory "
                     + "\(ByteSize(bytes: total).enoughMegabytes), or --cache auto")
-        }
-    }
-
-    /// What the engine does not compute.
-    private static func refuseUnbuilt(_ model: ModelDescription) throws(EngineError) {
-        func refuse(_ what: String) throws(EngineError) {
-            throw EngineError("\(model.name): \(what) not computed yet")
-        }
-        for layer in model.layers {
-            guard let experts = layer.experts else {
-                try refuse("layers without experts are")
-                continue
-            }
-            if experts.shared != nil || experts.biases != nil || experts.router == nil
-                || experts.routesEarly || model.activation != .silu
-            {
-                try refuse("layer \(layer.index)'s kind of experts is")
-            }
         }
     }
 
@@ -335,7 +328,17 @@ public struct MemoryPlan: Sendable {
 
     private var cacheWarnings: [String] {
         guard streaming.multipleOfActiveSet < 1 else { return [] }
-        let enough = ByteSize(bytes: totalBytes + 2 * streaming.needs.activeSetBytes - cacheBytes)
+        let needs = streaming.needs
+        guard !isDense else {
+            let missing = ByteSize(bytes: needs.fullBytes - cacheBytes)
+            let enough = ByteSize(bytes: totalBytes + needs.fullBytes - cacheBytes)
+            return [
+                "the model is dense, and the cache holds \(MemoryPlan.times(streaming.multipleOfActiveSet)) of "
+                    + "its feed-forward layers: every token reads about \(missing) from the disk; all of "
+                    + "them need --memory \(enough.enoughMegabytes)"
+            ]
+        }
+        let enough = ByteSize(bytes: totalBytes + 2 * needs.activeSetBytes - cacheBytes)
         return [
             "the expert cache holds \(MemoryPlan.times(streaming.multipleOfActiveSet))x the experts that "
                 + "one token uses; below 1x an LRU cache hits almost nothing and every token waits for the "

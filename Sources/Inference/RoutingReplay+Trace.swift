@@ -30,7 +30,7 @@ extension RoutingReplay {
                 guard chosen.count == k else {
                     throw EngineError(
                         "\(name): of token \(token), layer \(layer) only \(chosen.count) of \(k) "
-                            + "experts were recorded; record it anew")
+                            + "experts were recorded; record it anew, without --expert-top-p")
                 }
                 experts.append(contentsOf: chosen.map { Int32($0) })
                 weights.append(

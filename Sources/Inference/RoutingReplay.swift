@@ -59,8 +59,12 @@ public struct RoutingReplay: Sendable, Equatable {
         self.weights = weights
     }
 
-    /// Refuses a model of another shape.
+    /// Refuses a model of another shape, and one without routers.
     func check(_ model: ModelDescription) throws(EngineError) {
+        guard !model.isDense else {
+            throw EngineError(
+                "\(model.name) is dense: it has no routers whose choices a recording could replace")
+        }
         guard layerCount == model.expertLayerCount, expertCount == model.expertCount,
             expertsPerToken == model.expertsPerToken
         else {

@@ -32,19 +32,26 @@ struct ScratchLayout: Sendable {
     var cosine = 0, sine = 0, queue = 0, ones = 0, headQueries = 0
     var stateLayers = 0, mixerRows = 0, mixerBuffers = 0, mixerKernels = 0, mixerOnes = 0
     var normed = Rows(), mixed = Rows(), gathered = Rows(), expertHidden = Rows()
-    var lateInput = Rows()
+    var layerInput = Rows(), lateInput = Rows()
     var queryLatent = Rows(), plainQueries = Rows(), latentAnswers = Rows()
+    var denseGate = 0, denseOutput = 0, denseWeights = 0
+    var denseHidden = Rows()
     let rowBufferLength: Int
     let attention: AttentionShape
     let states: StateLayout
     /// Pairs of a round of experts: it takes no further expert once it has so many.
     let roundPairs: Int
+    /// Tokens that a dense layer or a shared expert computes in one go. As many as make little of
+    /// bringing its weights from memory again for the next; more would cost scratch, because such
+    /// layers are wide.
+    let denseRows: Int
 
     /// Buffers for chunks of `chunk` tokens, `headRows` rows of logits, `context` positions, and
     /// guesses of the experts of one token of each of `sequenceCount` sequences, `layersAhead`.
     init(
         model: ModelDescription, arithmetic: Arithmetic, chunk: Int, headRows: Int, context: Int,
-        workers: Int, roundMultiplications: Int, layersAhead: Int = 0, sequenceCount: Int = 1
+        workers: Int, roundMultiplications: Int, denseTokens: Int, layersAhead: Int = 0,
+        sequenceCount: Int = 1
     ) {
         let embedding = model.embeddingLength
         let queryWidth = model.widestQuery
@@ -71,10 +78,15 @@ struct ScratchLayout: Sendable {
         let mixedWidth = model.layers.map(\.mixerOutput.shape[0]).max() ?? 0
         let hiddenKinds = kinds(expertParts.flatMap { $0[2].formats })
         let latent = LatentSizes(model)
-        rowBufferLength = max(
-            resident.map(\.shape[0]).max() ?? 0, mixedWidth, model.expertWidth,
-            unsafe EngineState.decodedRows * latent.rank)
         states = StateLayout(model: model)
+        let dense = model.layers.compactMap(\.dense)
+        let denseWidth = dense.reduce(0) { max($0, $1.width) }
+        denseRows = dense.isEmpty ? 0 : min(chunk, denseTokens)
+        let routesEarly = model.layers.contains { $0.experts?.routesEarly == true }
+        let routerKinds = kinds(model.layers.compactMap { $0.experts?.router?.weight.format })
+        rowBufferLength = max(
+            resident.map(\.shape[0]).max() ?? 0, mixedWidth, model.expertWidth, denseWidth,
+            unsafe EngineState.decodedRows * latent.rank)
         attention = AttentionShape(
             headCount: model.headCount, keyValueHeadCount: model.keyValueHeadCount,
             headSize: model.headSize, valueSize: model.valueSize, context: context)
@@ -113,11 +125,16 @@ struct ScratchLayout: Sendable {
         expertMatrices = unsafe take(model.expertLayerCount * 3 * MemoryLayout<ExpertMatrix>.stride)
         readyMatrices = unsafe take(model.expertCount * 3 * MemoryLayout<ExpertMatrix>.stride)
         gathered = rows(
-            chunk == 1 ? 0 : roundRows, embedding, gatheredKinds,
+            chunk == 1 || model.isDense ? 0 : roundRows, embedding, gatheredKinds,
             hasFloats: gatheredKinds.contains(.float))
         gateRows = take(roundRows * model.expertWidth * 4)
         expertHidden = rows(roundRows, model.expertWidth, hiddenKinds)
         expertOutput = take(pairs * embedding * 4)
+        layerInput = rows(routesEarly ? chunk : 0, embedding, routerKinds)
+        denseGate = take(denseRows * denseWidth * 4)
+        denseHidden = rows(denseRows, denseWidth, kinds(dense.map(\.down.format)))
+        denseOutput = take(dense.isEmpty ? 0 : chunk * embedding * 4)
+        denseWeights = take(dense.isEmpty ? 0 : chunk * 2 * 4)
         guessedLogits = take(layersAhead * sequenceCount * model.expertCount * 4)
         prefetched = take(model.expertCount * 4)
         lateInput = rows(1, embedding, normedKinds)

@@ -5,6 +5,7 @@ internal import Quantization
 /// does its static share of rows, tokens or heads. One line in `Engine.forward` runs one stage.
 enum Stage: UInt32 {
     case embed
+    case layerInput
     case attentionInput
     case projections
     case rotate
@@ -22,6 +23,9 @@ enum Stage: UInt32 {
     case router
     case choose
     case guess
+    case denseGateUp
+    case denseActivate
+    case denseDown
     case gather
     case gateUp
     case activate
@@ -34,7 +38,7 @@ enum Stage: UInt32 {
     var dealsTokens: Bool {
         switch self {
         case .embed, .attentionInput, .rotate, .convolution, .attentionOutputInput, .expertInput,
-            .choose, .combine, .headInput:
+            .layerInput, .choose, .denseActivate, .combine, .headInput:
             true
         default: false
         }
@@ -70,9 +74,14 @@ enum Stage: UInt32 {
             unsafe state.pointee.quantiseMixed(tokens: share(state.pointee.tokens))
         case .attentionOutput: unsafe state.pointee.attentionOutput(worker)
         case .expertInput: unsafe state.pointee.expertInput(tokens: share(state.pointee.tokens))
+        case .layerInput: unsafe state.pointee.keepLayerInput(tokens: share(state.pointee.tokens))
         case .router: unsafe state.pointee.router(worker)
         case .choose: unsafe state.pointee.choose(tokens: share(state.pointee.tokens))
         case .guess: unsafe state.pointee.guess(worker)
+        case .denseGateUp: unsafe state.pointee.denseGateUp(worker)
+        case .denseActivate:
+            unsafe state.pointee.denseActivate(rows: share(state.pointee.denseTokens))
+        case .denseDown: unsafe state.pointee.denseDown(worker)
         case .gather: unsafe state.pointee.gather(worker, workers)
         case .gateUp: unsafe state.pointee.gateUp(worker)
         case .activate: unsafe state.pointee.activate(worker, workers)
@@ -95,8 +104,11 @@ extension EngineState {
         case .latentQuery: unsafe latentQueryUnits
         case .absorb, .expand: unsafe headCount
         case .attentionOutput: unsafe layers[layer].attentionOutput.unitCount
-        case .router: unsafe expertLayers[expertLayer].router.unitCount
+        case .router: unsafe expertLayers[expertLayer].router!.unitCount
         case .guess: unsafe guessedLayers * guessMatrix(0).unitCount
+        case .denseGateUp:
+            unsafe layers[layer].dense!.gate.unitCount + layers[layer].dense!.up.unitCount
+        case .denseDown: unsafe layers[layer].dense!.down.unitCount
         case .gateUp: unsafe readyCount * (expertUnits(0) + expertUnits(1))
         case .down: unsafe readyCount * expertUnits(2)
         case .head: unsafe output.unitCount
@@ -110,9 +122,8 @@ extension EngineState {
         case .projections, .attention, .stateProjections, .deltaNet:
             unsafe first(of: layers[layer].attentionOutput, worker)
         case .attentionOutput:
-            unsafe layers[layer].hasExperts
-                ? first(of: expertLayers[expertLayer].router, worker) : nil
-        case .down:
+            unsafe first(of: afterAttention, worker)
+        case .denseDown where unsafe !layers[layer].hasExperts, .down:
             unsafe first(
                 of: layer + 1 < layerCount ? firstProjection(layer + 1) : output, worker)
         case .head: unsafe first(of: firstProjection(0), worker)
@@ -127,6 +138,13 @@ extension EngineState {
         case .convolution(let input, _): unsafe input
         case .deltaNet(let projections, _): unsafe projections.queryKeyValue
         }
+    }
+
+    /// The matrix that follows attention; nil where that is one of an expert.
+    private var afterAttention: Matrix? {
+        guard unsafe layers[layer].hasExperts else { return unsafe layers[layer].dense?.gate }
+        let experts = unsafe expertLayers[expertLayer]
+        return unsafe experts.routesEarly ? layers[layer].dense?.gate : experts.router
     }
 
     private func first(of matrix: Matrix?, _ worker: Int) -> UnsafeRawPointer? {
@@ -223,9 +241,19 @@ extension EngineState {
         unsafe norm(tokens, hidden, layers[layer].expertNorm, into: normed)
     }
 
+    /// Keeps the residual stream as it enters the layer, for its router.
+    func keepLayerInput(tokens: Range<Int>) {
+        for token in tokens {
+            unsafe (layerInput.floats + token * embeddingLength).update(
+                from: hidden + token * embeddingLength, count: embeddingLength)
+            unsafe layerInput.quantise(token, kernels.table)
+        }
+    }
+
     func router(_ worker: Int) {
         while let unit = unsafe queue.take(worker) {
-            unsafe multiply(expertLayers[expertLayer].router, unit, normed, routerLogits, worker)
+            unsafe multiply(
+                expertLayers[expertLayer].router!, unit, routerInput, routerLogits, worker)
         }
     }
 
@@ -260,7 +288,8 @@ extension EngineState {
         while let unit = unsafe queue.take(worker) {
             let ahead = unit / units
             unsafe multiply(
-                guessMatrix(ahead), guessMatrix(0).unitRange(unit % units), normed, tokens,
+                guessMatrix(ahead), guessMatrix(0).unitRange(unit % units), routerInput, from: 0,
+                tokens,
                 guessedLogits + ahead * tokens * expertCount, worker)
         }
     }
@@ -268,7 +297,68 @@ extension EngineState {
     /// What guesses the router logits of the layer `ahead` of the next; all are alike in shape.
     private func guessMatrix(_ ahead: Int) -> Matrix {
         if let learnedGates = unsafe learnedGates { return unsafe learnedGates[expertLayer] }
-        return unsafe expertLayers[expertLayer + 1 + ahead].router
+        return unsafe expertLayers[expertLayer + 1 + ahead].router!
+    }
+
+    /// Gate and up rows of what every token uses, for the tokens of this go.
+    func denseGateUp(_ worker: Int) {
+        guard let dense = unsafe layers[layer].dense else { return }
+        let gates = unsafe dense.gate.unitCount
+        while let unit = unsafe queue.take(worker) {
+            if unit < gates {
+                unsafe multiply(
+                    dense.gate, dense.gate.unitRange(unit), normed, from: denseFirst, denseTokens,
+                    denseGate, worker)
+            } else {
+                unsafe multiply(
+                    dense.up, dense.up.unitRange(unit - gates), normed, from: denseFirst,
+                    denseTokens, denseHidden.floats, worker)
+            }
+        }
+    }
+
+    /// The activation of this go's rows, and the weights of their outputs.
+    func denseActivate(rows: Range<Int>) {
+        guard let dense = unsafe layers[layer].dense else { return }
+        let width = unsafe dense.gate.rows
+        let hidden = unsafe hiddenRows(width)
+        for row in rows {
+            unsafe applyActivation(denseGate + row * width, hidden.floats + row * width, width)
+            unsafe hidden.quantise(row, kernels.table)
+            let weight = unsafe denseWeights + (denseFirst + row) * 2
+            guard let gate = unsafe layers[layer].denseGate else {
+                unsafe weight[0] = 1
+                continue
+            }
+            unsafe kernels.gemm[Int(SLUICE_F32)](
+                gate, embeddingLength * 4, 1,
+                normed.floats + (denseFirst + row) * embeddingLength, 0, 1,
+                UInt32(embeddingLength), weight, 1)
+            // A sigmoid is the softmax beside 0.
+            unsafe weight[1] = 0
+            let sum = unsafe kernels.table.pointee.softmax_exp(weight, 2)
+            unsafe weight[0] /= sum
+        }
+    }
+
+    /// Down rows of what every token uses.
+    func denseDown(_ worker: Int) {
+        guard let dense = unsafe layers[layer].dense else { return }
+        while let unit = unsafe queue.take(worker) {
+            unsafe multiply(
+                dense.down, dense.down.unitRange(unit), hiddenRows(dense.gate.rows), from: 0,
+                denseTokens, denseOutput + denseFirst * embeddingLength, worker)
+        }
+    }
+
+    /// The rows between gate, up and down of a width, in the forms that such rows have: layers
+    /// differ in both.
+    private func hiddenRows(_ width: Int) -> Activations {
+        var rows = unsafe denseHidden
+        unsafe rows.length = width
+        if width % 32 != 0 { unsafe rows.a32 = nil }
+        if width % 256 != 0 { unsafe rows.a256 = nil }
+        return unsafe rows
     }
 
     /// Copies the input of each pair of the ready experts beside the others of its expert.
@@ -287,11 +377,11 @@ extension EngineState {
     func gateUp(_ worker: Int) {
         let gates = unsafe expertUnits(0)
         let units = unsafe gates + expertUnits(1)
-        let single = unsafe tokens == 1
+        let inPlace = unsafe !gathers
         while let unit = unsafe queue.take(worker) {
             let (index, place) = (unit / units, unit % units)
-            let input = unsafe single ? normed : gathered
-            let inputRow = unsafe single ? 0 : ready[index].firstRow
+            let input = unsafe inPlace ? normed : gathered
+            let inputRow = unsafe inPlace ? 0 : ready[index].firstRow
             let outputRow = unsafe ready[index].firstRow * expertWidth
             if place < gates {
                 unsafe multiplyExpert(
@@ -304,18 +394,30 @@ extension EngineState {
         }
     }
 
-    /// silu(gate) * up for the pairs of every ready expert.
+    /// The activation for the pairs of every ready expert.
     func activate(_ worker: Int, _ workers: Int) {
         for index in unsafe 0..<readyCount {
             let expert = unsafe ready[index]
             // Rows are dealt round, because in decode every expert has just one.
             for row in expert.firstRow..<(expert.firstRow + expert.pairCount)
             where row % workers == worker {
-                let up = unsafe expertHidden.floats + row * expertWidth
-                unsafe kernels.table.pointee.swiglu(
-                    gateRows + row * expertWidth, up, UInt32(expertWidth), up)
+                unsafe applyActivation(
+                    gateRows + row * expertWidth, expertHidden.floats + row * expertWidth,
+                    expertWidth)
                 unsafe expertHidden.quantise(row, kernels.table)
             }
+        }
+    }
+
+    /// up = activation of a row of gate and up products.
+    private func applyActivation(
+        _ gate: UnsafePointer<Float>, _ up: UnsafeMutablePointer<Float>, _ width: Int
+    ) {
+        switch unsafe activation {
+        case .silu: unsafe kernels.table.pointee.swiglu(gate, up, UInt32(width), up)
+        case .relu: unsafe kernels.table.pointee.reglu(gate, up, UInt32(width), up)
+        case .clampedSwiGLU(let alpha, let limit):
+            unsafe kernels.table.pointee.clamped_swiglu(gate, up, UInt32(width), alpha, limit, up)
         }
     }
 
@@ -337,16 +439,24 @@ extension EngineState {
     }
 
     /// hidden[t] += sum of gate weight x expert output, in order of rank: arrival order does not
-    /// matter.
+    /// matter. What every token uses comes last.
     func combine(tokens: Range<Int>) {
+        let ranks = unsafe layers[layer].hasExperts ? expertsPerToken : 0
+        let isDense = unsafe layers[layer].dense != nil
         for token in tokens {
-            for rank in unsafe 0..<expertsPerToken {
+            let target = unsafe hidden + token * embeddingLength
+            for rank in 0..<ranks {
                 let choice = unsafe token * expertsPerToken + rank
                 let pair = unsafe Int(pairOfChoice[choice])
                 if pair < 0 { continue }
                 unsafe kernels.table.pointee.add_scaled(
-                    expertOutput + pair * embeddingLength, gateWeights[choice],
-                    UInt32(embeddingLength), hidden + token * embeddingLength)
+                    expertOutput + pair * embeddingLength,
+                    gateWeights[choice] * multipliers.residual, UInt32(embeddingLength), target)
+            }
+            if isDense {
+                unsafe kernels.table.pointee.add_scaled(
+                    denseOutput + token * embeddingLength,
+                    denseWeights[token * 2] * multipliers.residual, UInt32(embeddingLength), target)
             }
         }
     }
@@ -359,7 +469,7 @@ extension EngineState {
     func head(_ worker: Int) {
         while let unit = unsafe queue.take(worker) {
             let rows = unsafe output.unitRange(unit)
-            unsafe multiply(output, rows, normed, headTokens, logits, worker)
+            unsafe multiply(output, rows, normed, from: 0, headTokens, logits, worker)
             for token in unsafe 0..<headTokens {
                 let own = unsafe logits + token * output.rows + rows.lowerBound
                 if let bias = unsafe outputBias {
@@ -382,20 +492,23 @@ extension EngineState {
         _ matrix: Matrix, _ unit: Int, _ x: Activations, _ y: UnsafeMutablePointer<Float>,
         _ worker: Int
     ) {
-        unsafe multiply(matrix, matrix.unitRange(unit), x, tokens, y, worker)
+        unsafe multiply(matrix, matrix.unitRange(unit), x, from: 0, tokens, y, worker)
     }
 
+    /// Rows of a resident matrix against `tokens` rows of input from row `first` on.
     private func multiply(
-        _ matrix: Matrix, _ rows: Range<Int>, _ x: Activations, _ tokens: Int,
+        _ matrix: Matrix, _ rows: Range<Int>, _ x: Activations, from first: Int, _ tokens: Int,
         _ y: UnsafeMutablePointer<Float>, _ worker: Int
     ) {
         let kind = unsafe matrix.path.input
         unsafe matrix.multiply(
-            kernels, rows: rows, x: x.row(kind, 0), xStride: x.strideBytes(kind), tokens: tokens,
+            kernels, rows: rows, x: x.row(kind, first), xStride: x.strideBytes(kind),
+            tokens: tokens,
             y: y, yStride: matrix.rows, rowBuffer: rowBuffers + worker * rowBufferLength)
     }
 
-    /// One unit of a ready expert's matrix `part` against its pairs, whose inputs begin at `row`.
+    /// One unit of a ready expert's matrix `part` against its pairs, whose inputs begin at `row`,
+    /// and what the model adds to the products.
     private func multiplyExpert(
         _ index: Int, _ part: Int, unit: Int, _ x: Activations, _ row: Int,
         _ y: UnsafeMutablePointer<Float>, _ worker: Int
@@ -403,11 +516,17 @@ extension EngineState {
         let expert = unsafe readyMatrices + index * 3 + part
         let kind = unsafe expert.pointee.matrix.path.input
         // Units are those of the layer's matrices, which may be a wider version than this one.
+        let rows = unsafe expertMatrices[expertLayer * 3 + part].matrix.unitRange(unit)
+        let (pairs, stride) = unsafe (ready[index].pairCount, expert.pointee.matrix.rows)
         unsafe expert.pointee.multiply(
-            kernels, rows: expertMatrices[expertLayer * 3 + part].matrix.unitRange(unit),
-            x: x.row(kind, row), xStride: x.strideBytes(kind), tokens: ready[index].pairCount,
-            y: y, yStride: expert.pointee.matrix.rows,
-            rowBuffer: rowBuffers + worker * rowBufferLength)
+            kernels, rows: rows, x: x.row(kind, row), xStride: x.strideBytes(kind), tokens: pairs,
+            y: y, yStride: stride, rowBuffer: rowBuffers + worker * rowBufferLength)
+        guard let bias = unsafe expertLayers[expertLayer].bias(part) else { return }
+        let added = unsafe bias + ready[index].expert * stride + rows.lowerBound
+        for pair in 0..<pairs {
+            unsafe kernels.table.pointee.add_scaled(
+                added, 1, UInt32(rows.count), y + pair * stride + rows.lowerBound)
+        }
     }
 
     /// Copies one row of activations in every form that both have.

@@ -62,13 +62,14 @@ public struct SpeedPrediction: Sendable, Equatable, Encodable {
         self.init(
             residentBytesPerToken: resident, activeSetBytes: model.activeSetBytes,
             cacheMultiple: plan.streaming.multipleOfActiveSet,
-            holdsEverything: plan.streaming.holdsEverything,
+            holdsEverything: plan.streaming.holdsEverything, isDense: model.isDense,
             memoryBytesPerSecond: memoryBytesPerSecond, diskBytesPerSecond: diskBytesPerSecond)
     }
 
     init(
         residentBytesPerToken: Int, activeSetBytes: Int, cacheMultiple: Double,
-        holdsEverything: Bool, memoryBytesPerSecond: Double, diskBytesPerSecond: Double
+        holdsEverything: Bool, isDense: Bool = false, memoryBytesPerSecond: Double,
+        diskBytesPerSecond: Double
     ) {
         func row(_ hitRate: Double) -> Row {
             let missed = Double(activeSetBytes) * (1 - hitRate)
@@ -79,7 +80,7 @@ public struct SpeedPrediction: Sendable, Equatable, Encodable {
                 tokensPerSecond: 1 / max(memory, disk), bound: disk > memory ? .disk : .memory)
         }
         let range = SpeedPrediction.hitRates(
-            multiple: cacheMultiple, holdsEverything: holdsEverything)
+            multiple: cacheMultiple, holdsEverything: holdsEverything, isDense: isDense)
         self.residentBytesPerToken = residentBytesPerToken
         self.activeSetBytes = activeSetBytes
         self.memoryBytesPerSecond = memoryBytesPerSecond
@@ -92,10 +93,12 @@ public struct SpeedPrediction: Sendable, Equatable, Encodable {
 
     /// The range of hit rates of a cache, between the published multiples on a straight line.
     static func hitRates(
-        multiple: Double, holdsEverything: Bool
+        multiple: Double, holdsEverything: Bool, isDense: Bool = false
     ) -> (least: Double, greatest: Double) {
         let known = publishedHitRates
         if holdsEverything { return (1, 1) }
+        // Every token uses all of it in turn, and what fits stays.
+        if isDense { return (min(1, multiple), min(1, multiple)) }
         // Less than a token's experts: they push each other out before the next token comes.
         guard multiple >= known[0].multiple else { return (0, 0) }
         guard let next = known.firstIndex(where: { $0.multiple > multiple }) else {

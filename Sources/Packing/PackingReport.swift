@@ -24,6 +24,7 @@ public struct PackingReport: Sendable {
 public struct PrefixQuality: Sendable {
     /// One line of the table.
     public struct Row: Sendable {
+        /// Among the layers with experts, from 0.
         public let layer: Int
         public let format: BlockFormat
         /// The format of a coarser version that is no prefix; nil for prefixes.

@@ -51,8 +51,9 @@ public struct ExpertTally: Sendable {
     private mutating func add(_ token: Int, of observation: LayerObservation) {
         let first = observation.layer * experts
         let choices = token * expertsPerToken
+        let count = unsafe Int(observation.rankCounts[token])
         for index in sum.indices { sum[index] = 0 }
-        for rank in 0..<expertsPerToken {
+        for rank in 0..<count {
             let place = unsafe first + Int(observation.chosen[choices + rank])
             let gate = unsafe Double(observation.gateWeights[choices + rank])
             let output =
@@ -74,7 +75,7 @@ public struct ExpertTally: Sendable {
                 observation.routerLogits[token * experts + place - first])
         }
         let change = unsafe 1 - cosine(observation.residual + token * embedding)
-        for rank in 0..<expertsPerToken {
+        for rank in 0..<count {
             let place = unsafe first + Int(observation.chosen[choices + rank])
             saliency[place] += norms[rank] * max(change, 0)
         }

@@ -5,6 +5,7 @@ internal import ModelFormats
 public struct ModelFingerprint: Sendable, Hashable, Codable {
     public let name: String
     public let architecture: String
+    /// Layers that have experts.
     public let layers: Int
     /// Experts per layer.
     public let experts: Int

@@ -7,6 +7,8 @@
 //   super_experts  [{layer, expert, largest_output}], over the texts of all tasks
 //   tasks          [{name, tokens, activations, gate_mass, tcess, saliency, largest_outputs}], each
 //                  figure an array of layers of arrays of experts; see TaskPattern
+//
+// Layers are those that have experts, counted from 0.
 
 public import ModelFormats
 import FoundationEssentials

@@ -21,8 +21,11 @@ public struct PromptVector: Sendable {
 
     /// Adds one layer of a chunk.
     public mutating func add(_ observation: LayerObservation) {
-        for choice in 0..<(observation.tokens * expertsPerToken) {
-            counts[observation.layer * experts + Int(unsafe observation.chosen[choice])] += 1
+        for token in 0..<observation.tokens {
+            for rank in unsafe 0..<Int(observation.rankCounts[token]) {
+                let expert = unsafe observation.chosen[token * expertsPerToken + rank]
+                counts[observation.layer * experts + Int(expert)] += 1
+            }
         }
     }
 }

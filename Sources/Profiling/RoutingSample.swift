@@ -3,6 +3,7 @@ public import Inference
 /// What one router was given and made of it, for the tokens of a chunk. Pointers are valid during
 /// the call only. Shapes are (rows, columns), row-major; T tokens, k experts per token.
 @safe public struct RoutingSample {
+    /// Among the layers with experts, from 0.
     public let layer: Int
     /// Counts the sequences of the source from 0; a chunk is of one sequence.
     public let sequence: Int

@@ -3,6 +3,7 @@
 /// They are kept at full width, and exempt from every approximation. The criterion names at least
 /// one in nearly every model, also where none stands out: the figure says how much it does.
 public struct SuperExpert: Sendable, Hashable, Codable {
+    /// Among the layers with experts, from 0.
     public let layer: Int
     public let expert: Int
     /// Greatest magnitude it put out on the calibration text.

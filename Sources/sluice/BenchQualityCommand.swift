@@ -82,6 +82,7 @@ struct BenchQualityCommand: ParsableCommand {
         var options = base
         options.headRows = 8
         options.expertPlanes = nil
+        options.expertTopP = nil
         let plan = try MemoryPlan(model: description, options: options)
         var loaded = try Loading.engine(description, options, plan)
         var bar = ProgressBar("exact logits")

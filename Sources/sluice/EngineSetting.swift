@@ -53,6 +53,7 @@ struct EngineSetting {
                     name, value, PlaneSharesArgument(argument: value))
             case "miss": arguments.miss = try MissArgument(value)
             case "profile": arguments.profile = value
+            case "expert-top-p": arguments.expertTopP = try parsed(name, value, Double(value))
             case "expert-planes": arguments.expertPlanes = try parsed(name, value, Int(value))
             case "predict":
                 arguments.predict = try parsed(name, value, PredictorArgument(argument: value))

@@ -140,6 +140,10 @@ struct RunFigures: Encodable {
     var stallShare: Double
     var stallSeconds: Double
     var computeSeconds: Double
+    /// What `--expert-top-p` says.
+    var expertTopP: Float?
+    /// Experts that the router chose for a decoded token, per layer.
+    var expertsPerLayer: Double
     /// Experts computed per decoded token with 1 ... 4 planes.
     var expertsPerTokenByPlanes: [Double]
     var attentionSeconds: Double
@@ -178,6 +182,9 @@ struct RunFigures: Encodable {
             ? 0 : Double(decode.streaming.stallNanoseconds) / 1e9 / result.decodeSeconds
         stallSeconds = Double(decode.streaming.stallNanoseconds) / 1e9
         computeSeconds = Double(decode.computeNanoseconds) / 1e9
+        expertTopP = engine.routing.topP
+        expertsPerLayer =
+            Double(decode.misses.choices) / (steps * Double(engine.model.expertLayerCount))
         expertsPerTokenByPlanes = decode.perToken.expertsByPlanes
         attentionSeconds = Double(decode.attentionNanoseconds) / 1e9
         routerSeconds = Double(decode.routerNanoseconds) / 1e9
@@ -210,6 +217,7 @@ struct RunFigures: Encodable {
             "hit rate \(fixed(hitRate * 100, 1)) % with a cache of \(fixed(engine.cacheMultiple, 2))x",
             "\(ByteSize(bytes: Int(bytesReadPerToken))) read per token",
             "stall \(fixed(stallShare * 100, 1)) %",
+            expertTopP.map { "top-p \($0): \(fixed(expertsPerLayer, 2)) experts per layer" },
             misses.summary,
             "peak memory \(peak) of \(budget)",
             "I/O \(ioMode)",

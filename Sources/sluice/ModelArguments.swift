@@ -107,6 +107,16 @@ struct EngineArguments: ParsableArguments {
     @Option(
         help: ArgumentHelp(
             """
+            Compute only the best experts of a token that together have this router probability, at most the \
+            model's number: fewer where the router is sure. An approximation, in prompts, too, of a model \
+            that was not trained so; how many were computed is reported. Default: the model's own rule.
+            """,
+            valueName: "probability"))
+    var expertTopP: Double?
+
+    @Option(
+        help: ArgumentHelp(
+            """
             Compute every expert with its first planes only, whatever is in memory: for measuring what a \
             prefix costs; default: all.
             """,
@@ -131,6 +141,9 @@ struct EngineArguments: ParsableArguments {
 
     func validate() throws {
         if prefetch < 0 { throw ValidationError("--prefetch \(prefetch) is negative.") }
+        if let expertTopP, !(expertTopP > 0 && expertTopP <= 1) {
+            throw ValidationError("--expert-top-p \(expertTopP) is not above 0, up to 1.")
+        }
     }
 
     /// The options as the engine takes them, with the files they name read for `model`.
@@ -152,6 +165,7 @@ struct EngineArguments: ParsableArguments {
         options.policy = policy
         options.planeShares = planeShares.shares
         options.missPolicy = miss.policy
+        options.expertTopP = expertTopP
         options.expertPlanes = expertPlanes
         options.predictor = try predict.predictor(for: model, replaying: replaying)
         options.prefetchRanks = prefetch
@@ -290,6 +304,16 @@ enum PredictorArgument: ExpressibleByArgument, CustomStringConvertible {
     }
 
     var defaultValueDescription: String { description }
+}
+
+extension ModelDescription {
+    /// Refuses a dense model for what records or learns from the choices of routers.
+    func requireRouters() throws(InputError) {
+        guard isDense else { return }
+        throw InputError(
+            "\(name) is dense: every token uses all of it, so no router's choices can be recorded or "
+                + "learned from; give a model with experts")
+    }
 }
 
 /// Where models are found.

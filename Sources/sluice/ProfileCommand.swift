@@ -11,7 +11,8 @@ struct ProfileCommand: ParsableCommand {
             "Finds out from a text how a model uses its experts, and which must never be cut.",
         discussion: """
             The text is computed in windows of --ctx tokens. A profile holds several tasks: the one called \
-            --task is added or replaced. Super experts are found over the texts of all tasks.
+            --task is added or replaced. Super experts are found over the texts of all tasks. Layers are \
+            counted from 0 among those that have experts.
             """)
 
     @Argument(
@@ -50,6 +51,7 @@ struct ProfileCommand: ParsableCommand {
     func run() throws {
         try Failure.reporting {
             let description = try ModelLocation.open(model)
+            try description.requireRouters()
             let fingerprint = ModelFingerprint(description)
             var profile = ModelProfile(model: fingerprint)
             if output.map({ unsafe access($0, F_OK) == 0 }) ?? true,
@@ -59,6 +61,7 @@ struct ProfileCommand: ParsableCommand {
             }
             var options = try engine.options(for: description)
             options.expertPlanes = nil
+            options.expertTopP = nil
             let plan = try MemoryPlan(model: description, options: options)
             let windows = try TextInput.windows(
                 [text], model: description, length: plan.context, limit: tokens)

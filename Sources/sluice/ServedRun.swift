@@ -125,6 +125,7 @@ extension EngineArguments {
                     || miss.leavesSettingsToProfile != defaults.leavesSettingsToProfile
             ),
             ("--profile", profile != nil),
+            ("--expert-top-p", expertTopP != nil),
             ("--expert-planes", expertPlanes != nil),
             ("--predict", predict.description != "none"),
             ("--prefetch", prefetch != 0),

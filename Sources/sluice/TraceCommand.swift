@@ -12,7 +12,8 @@ struct TraceCommand: ParsableCommand {
         discussion: """
             The first --prompt tokens of the text are computed in chunks, as a prompt is, the others one by \
             one, each given whatever the model would have said; with -n, as many tokens follow as the model \
-            says itself. The recording is for 'sluice replay'.
+            says itself. Layers are counted from 0 among those that have experts. The recording is for \
+            'sluice replay'.
             """)
 
     @Argument(
@@ -63,6 +64,7 @@ struct TraceCommand: ParsableCommand {
     func run() throws {
         try Failure.reporting {
             let description = try ModelLocation.open(arguments.count == 2 ? arguments[0] : nil)
+            try description.requireRouters()
             let tokenizer = try Tokenizer(metadata: description.file.metadata)
             let text = arguments[arguments.count - 1]
             let bytes = text == "-" ? try Console.readInput() : try Console.readFile(text)
@@ -169,7 +171,7 @@ final class RoutingRecorder {
         let width = header.shape.expertsPerToken
         let length = header.inputLength
         for token in records.indices {
-            for rank in 0..<width {
+            for rank in unsafe 0..<Int(observation.rankCounts[token]) {
                 let place = observation.layer * width + rank
                 let choice = token * width + rank
                 records[token].experts[place] = UInt16(unsafe observation.chosen[choice])

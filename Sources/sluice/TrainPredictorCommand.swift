@@ -72,6 +72,7 @@ struct TrainPredictorCommand: ParsableCommand {
     func run() throws {
         try Failure.reporting {
             let description = try ModelLocation.open(model)
+            try description.requireRouters()
             let options = try engine.options(for: description)
             let plan = try MemoryPlan(model: description, options: options)
             var training = PredictorTraining()

@@ -502,6 +502,27 @@ static void check_vectors(uint32_t n, int mode) {
     table->swiglu(a, got, n, got);
     check_floats(got, expected, n);
 
+    snprintf(where, sizeof where, "reglu n=%u mode=%d", n, mode);
+    scalar->reglu(a, b, n, expected);
+    table->reglu(a, b, n, got);
+    check_floats(got, expected, n);
+    digest_floats(expected, n);
+    memcpy(got, b, size);
+    table->reglu(a, got, n, got);
+    check_floats(got, expected, n);
+
+    // A limit of 1 cuts some elements off, 7 is the one of real models.
+    for (float limit = 1.0f; limit <= 7.0f; limit += 6.0f) {
+        snprintf(where, sizeof where, "clamped_swiglu n=%u mode=%d limit=%g", n, mode, (double)limit);
+        scalar->clamped_swiglu(a, b, n, 1.702f, limit, expected);
+        table->clamped_swiglu(a, b, n, 1.702f, limit, got);
+        check_floats(got, expected, n);
+        digest_floats(expected, n);
+        memcpy(got, b, size);
+        table->clamped_swiglu(a, got, n, 1.702f, limit, got);
+        check_floats(got, expected, n);
+    }
+
     snprintf(where, sizeof where, "add_scaled n=%u mode=%d", n, mode);
     memcpy(got, b, size);
     memcpy(expected, b, size);

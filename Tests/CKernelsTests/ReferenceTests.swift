@@ -150,6 +150,30 @@ import Testing
         }
     }
 
+    @Test func regluClosesBelowZero() {
+        var y = [Float](repeating: 9, count: 5)
+        unsafe scalar.table.reglu([-3, 0, 2, .infinity, .nan], [5, 5, -1.5, 1, 1], 5, &y)
+        #expect(abs(y[0]) == 0 && y[1] == 0 && y[2] == -3 && y[3] == .infinity && y[4].isNaN)
+    }
+
+    @Test func clampedSwigluMatchesDoublePrecision() {
+        var random = Seeded(10)
+        // Far enough out that both limits cut some off.
+        let gate = (0..<1000).map { _ in random.unit() * 20 }
+        let up = (0..<1000).map { _ in random.unit() * 20 }
+        var y = gate
+        unsafe scalar.table.clamped_swiglu(gate, up, 1000, 1.702, 7, &y)
+        for i in 0..<1000 {
+            let g = min(Double(gate[i]), 7)
+            let u = max(-7, min(Double(up[i]), 7))
+            let expected = g / (1 + exp(-1.702 * g)) * (u + 1)
+            #expect(abs(Double(y[i]) - expected) <= 1e-5 * abs(expected))
+        }
+        #expect(gate.contains { $0 > 7 } && up.contains { $0 > 7 } && up.contains { $0 < -7 })
+        unsafe scalar.table.clamped_swiglu([.nan, 1], [1, .nan], 2, 1.702, 7, &y)
+        #expect(y[0].isNaN && y[1].isNaN)
+    }
+
     @Test func rmsNormMatchesDoublePrecision() {
         var random = Seeded(11)
         let x = (0..<777).map { _ in random.unit() * 5 }

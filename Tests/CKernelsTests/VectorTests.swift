@@ -64,6 +64,30 @@ import Testing
     }
 
     @Test(arguments: tablesAndKinds)
+    func regluAgrees(table: String, kind: ActivationKind) {
+        unsafe compare(table, kind) { kernels, n, gate, up, out in
+            unsafe kernels.reglu(gate.start, up.start, n, out.start)
+        }
+        unsafe compare(table, kind) { kernels, n, gate, up, out in
+            out.copy(from: up)
+            unsafe kernels.reglu(gate.start, out.start, n, out.start)
+        }
+    }
+
+    /// A limit of 1 cuts some elements off; 7 is the one of real models.
+    @Test(arguments: tablesAndKinds, [1, 7] as [Float])
+    func clampedSwigluAgrees(tableAndKind: (String, ActivationKind), limit: Float) {
+        let (table, kind) = tableAndKind
+        unsafe compare(table, kind) { kernels, n, gate, up, out in
+            unsafe kernels.clamped_swiglu(gate.start, up.start, n, 1.702, limit, out.start)
+        }
+        unsafe compare(table, kind) { kernels, n, gate, up, out in
+            out.copy(from: up)
+            unsafe kernels.clamped_swiglu(gate.start, out.start, n, 1.702, limit, out.start)
+        }
+    }
+
+    @Test(arguments: tablesAndKinds)
     func softmaxExpAgrees(table: String, kind: ActivationKind) {
         unsafe compare(table, kind) { kernels, n, x, _, out in
             out.copy(from: x)

@@ -280,6 +280,102 @@ import Testing
         #expect(mean.chosen == [4, 5, 6, 7])
     }
 
+    /// Three ranks are left by top-p: 1/2, 1/4, 1/8 of 7/8, and the fourth is nobody's.
+    @Test func ranksBeyondTopPHaveNoPartInAnything() throws {
+        for policy in MissPolicy.names {
+            var selection = try Self.selection(policy, resident: [7: 1])
+            if selection.readsLogits { selection.logits = [2, 0, 3, 1, 8, 7, 6, 5] }
+            selection.rankCount = 3
+            selection.weights = [0.5, 0.25, 0.125, 0]
+            let accounts = Self.accounts(&selection)
+            #expect(selection.widths[3] == 0 && selection.weights[3] == 0, "\(policy)")
+            #expect(accounts.choices == 3 && accounts.mass == 0.875, "\(policy)")
+            let mass =
+                accounts.widthMass[1] + accounts.skippedMass + accounts.swappedMass
+                + accounts.deferredMass
+            #expect(mass == 0.875, "\(policy)")
+        }
+        // Expert 7 is as good as any other that was not chosen, and k is 3: 1/8 is below 7/8 / 3.
+        var selection = try Self.selection("substitute,F=0.5,J=1", resident: [7: 1])
+        selection.rankCount = 3
+        selection.weights = [0.5, 0.25, 0.125, 0]
+        selection.decide(layer: 0)
+        #expect(selection.chosen[..<3] == [4, 5, 7])
+    }
+
+    /// Scores with the correction: 4 (0.9), 5 (0.8), 0 (0.7), 1 (0.65), 2 (0.6), then 3, 6, 7. The
+    /// router's own choice of rank 2 and 3 has the larger sigmoids elsewhere.
+    private static func corrected(_ policy: String, resident: [Int]) throws -> ExpertSelection {
+        var routing = Routing()
+        routing.gating = .sigmoid
+        routing.normEpsilon = 0.25
+        routing.scale = 2
+        var selection = try selection(
+            policy, resident: Dictionary(uniqueKeysWithValues: resident.map { ($0, 1) }),
+            routing: routing)
+        selection.probabilities = [0.25, 0.25, 0.5, 0.25, 0.75, 0.5, 0.5, 0.5]
+        selection.correction = [0.45, 0.4, 0.1, 0, 0.15, 0.3, -0.4, -0.4]
+        selection.isCorrected = true
+        selection.chosen = [4, 5, 0, 1]
+        selection.weights = [0.75, 0.5, 0.25, 0.25]
+        return selection
+    }
+
+    @Test func policiesRankAsTheRouterDoes() throws {
+        // In memory are 2 and 6: 2 is in reach of M = 5, 6 is not; it takes the place of rank 3.
+        var selection = try Self.corrected("max-rank,J=1,M=5", resident: [4, 5, 0, 2, 6])
+        selection.decide(layer: 0)
+        #expect(selection.chosen == [4, 5, 0, 2])
+        // Sigmoids of the chosen by their sum and epsilon, 2 + 1/4, times 2.
+        let expected: [Float] = [0.75, 0.5, 0.25, 0.5].map { $0 * 2 / 2.25 }
+        #expect(zip(selection.weights, expected).allSatisfy { abs($0 - $1) < 1e-6 })
+        // Scores range over 0.8; a quarter of that lifts 2 over 0 and 1, and 6 not.
+        selection = try Self.corrected("cache-prior,J=1,lambda=0.25", resident: [2, 6])
+        selection.logits = [Float](repeating: .nan, count: 8)
+        selection.decide(layer: 0)
+        #expect(selection.chosen == [4, 5, 0, 2])
+        // The best in memory, not the likeliest.
+        selection = try Self.corrected("substitute,F=1,J=3", resident: [3, 6])
+        selection.decide(layer: 0)
+        #expect(selection.chosen == [4, 5, 0, 3])
+    }
+
+    /// Of two groups of four the second is the router's.
+    @Test func policiesStayInTheRoutersGroups() throws {
+        var routing = Routing()
+        routing.groupCount = 2
+        routing.groupsUsed = 1
+        for policy in ["max-rank,J=1,M=8", "cumulative,J=1,P=1", "cache-prior,J=1,lambda=1"] {
+            var selection = try Self.selection(
+                policy, resident: [0: 1, 1: 1, 2: 1, 3: 1], routing: routing)
+            if selection.readsLogits { selection.logits = [2, 0, 3, 1, 8, 7, 6, 5] }
+            selection.decide(layer: 0)
+            #expect(selection.chosen == [4, 5, 6, 7], "\(policy)")
+            #expect(selection.weights == [0.5, 0.25, 0.125, 0.125], "\(policy)")
+        }
+        var selection = try Self.selection(
+            "substitute,F=1,J=1", resident: [0: 1, 2: 1], routing: routing)
+        selection.decide(layer: 0)
+        #expect(selection.chosen == [4, 5, 6, 7])
+    }
+
+    /// Expert 1 takes the place of expert 2. Its logit, 2, is near that of expert 0.
+    @Test func aNewChoiceIsWeighedByTheSparseMixer() throws {
+        var routing = Routing()
+        routing.gating = .sparseMixer(jitter: 0.05)
+        var selection = ExpertSelection(
+            policy: try MissPolicy("max-rank,J=1,M=4"), protected: [], layerCount: 1,
+            expertCount: 4, expertsPerToken: 2, planes: 1, routing: routing)
+        selection.logits = [1.9, 2, 3, 5]
+        selection.probabilities = selection.logits.map { Routing.exponential($0 - 5) }
+        selection.chosen = [3, 2]
+        selection.weights = [1, 1]
+        selection.resident = [0, 1, 0, 0]
+        selection.decide(layer: 0)
+        #expect(selection.chosen == [3, 1])
+        #expect(selection.weights == [1, 1 / (1 + Routing.exponential(1.9 - 2))])
+    }
+
     /// Whatever a policy does, and to whatever, every gram of gate mass is accounted for, experts
     /// are distinct, and the weights keep their sum.
     @Test(arguments: MissPolicy.names)

@@ -117,12 +117,13 @@ struct HandMadeLayer {
     ) {
         let none = UnsafeMutablePointer<Float>.allocate(capacity: 1)
         defer { unsafe none.deallocate() }
-        // Positions, then sequences, which are all the first.
-        let places = UnsafeMutablePointer<Int32>.allocate(capacity: 2 * ids.count)
+        // Positions, then sequences, which are all the first, then experts of each token.
+        let places = UnsafeMutablePointer<Int32>.allocate(capacity: 3 * ids.count)
         defer { unsafe places.deallocate() }
         for index in ids.indices {
             unsafe places[index] = Int32(position + index)
             unsafe places[ids.count + index] = 0
+            unsafe places[2 * ids.count + index] = Int32(chosen.count / ids.count)
         }
         unsafe gateWeights.withUnsafeBufferPointer { gates in
             unsafe outputRow.withUnsafeBufferPointer { rows in
@@ -136,7 +137,8 @@ struct HandMadeLayer {
                         input: input.baseAddress ?? UnsafePointer(none),
                         residual: residual.baseAddress ?? UnsafePointer(none),
                         chosen: chosen.baseAddress!,
-                        gateWeights: gates.baseAddress ?? UnsafePointer(none), outputRow: rowBase,
+                        gateWeights: gates.baseAddress ?? UnsafePointer(none),
+                        rankCounts: UnsafePointer(places + 2 * ids.count), outputRow: rowBase,
                         expertOutput: outputs.baseAddress ?? UnsafePointer(none))
                     body(observation)
                 }

@@ -156,6 +156,13 @@ typedef struct sluice_kernels {
     // y[i] = silu(gate[i]) * up[i], silu(g) = g / (1 + exp(-g)), with `exp` as defined below. y may be either.
     void (*swiglu)(const float *gate, const float *up, uint32_t n, float *y);
 
+    // y[i] = (0 > gate[i] ? 0 : gate[i]) * up[i], so a NaN stays one. y may be either.
+    void (*reglu)(const float *gate, const float *up, uint32_t n, float *y);
+
+    // SwiGLU of gpt-oss: with g = limit < gate[i] ? limit : gate[i], v = limit < up[i] ? limit : up[i] and
+    // u = -limit > v ? -limit : v, y[i] = (g / (1 + exp(-(alpha * g)))) * (u + 1). y may be either.
+    void (*clamped_swiglu)(const float *gate, const float *up, uint32_t n, float alpha, float limit, float *y);
+
     // x[i] = exp(x[i] - max x) in place; returns the sum, taken with 32 accumulators (i % 32) folded in halves.
     // The maximum passes over NaNs, which stay NaN themselves and make the sum NaN, and is -FLT_MAX at least, so that
     // minus infinity gives 0 even alone; no elements sum to 0.

@@ -86,7 +86,7 @@ public struct ServiceConfiguration: Sendable, Equatable {
     /// Keys whose value the engine's options take as text, as an integer, or as either.
     static let engineKeys = [
         "memory", "cache", "ctx", "chunk", "threads", "io", "math", "kv", "policy", "plane_shares",
-        "miss", "profile", "expert_planes", "predict", "prefetch",
+        "miss", "profile", "expert_top_p", "expert_planes", "predict", "prefetch",
     ]
 
     /// Puts what `flags` say in the place of what the file says.

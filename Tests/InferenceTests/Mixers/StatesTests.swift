@@ -7,14 +7,8 @@ import Testing
 @testable import Inference
 
 /// Models whose sequences have a state, in the engine.
-@Suite(.enabled(if: !StatesTests.names.isEmpty, "no model with a state is here and is computed"))
+@Suite(.enabled(if: !StateModels.names.isEmpty, "no model with a state is here and is computed"))
 struct StatesTests {
-    static let names = ["qwen3next", "lfm2moe", "qwen3delta"].map { "../families/\($0)/\($0)" }
-        .filter { name in
-            guard let model = try? Fixture.model(name) else { return false }
-            return (try? MemoryPlan(model: model, options: EngineOptions())) != nil
-        }
-
     private static func engine(
         _ name: String, _ change: (inout EngineOptions) throws -> Void = { _ in }
     ) throws -> Engine {
@@ -35,7 +29,7 @@ struct StatesTests {
         Array(bits[(position * vocabulary)..<((position + 1) * vocabulary)])
     }
 
-    @Test(arguments: names) func theLogitsAreTransformers(name: String) throws {
+    @Test(arguments: StateModels.names) func theLogitsAreTransformers(name: String) throws {
         let ours = try Fixture.compute(name, Fixture.ids(name)) { $0.arithmetic = .f32 }
         let reference = try Fixture.logits(name)
         #expect(ours.count == reference.count)
@@ -44,7 +38,7 @@ struct StatesTests {
         #expect(difference < 1e-5 * range)
     }
 
-    @Test(arguments: names, Arithmetic.allCases)
+    @Test(arguments: StateModels.names, Arithmetic.allCases)
     func chunksThreadsAndInstructionSetsChangeNoBit(name: String, arithmetic: Arithmetic) throws {
         let ids = try Fixture.ids(name)
         let expected = try Self.plain(name, ids, arithmetic)
@@ -62,7 +56,7 @@ struct StatesTests {
         }
     }
 
-    @Test(arguments: names, Arithmetic.allCases)
+    @Test(arguments: StateModels.names, Arithmetic.allCases)
     func oneByOneAndAmongOthersIsTheSame(name: String, arithmetic: Arithmetic) throws {
         let ids = try Fixture.ids(name)
         let texts = [ids, ids.reversed(), Array(ids.dropFirst(5)), [ids[3]] + ids]
@@ -97,7 +91,7 @@ struct StatesTests {
         }
     }
 
-    @Test(arguments: names) func position0BeginsAnew(name: String) throws {
+    @Test(arguments: StateModels.names) func position0BeginsAnew(name: String) throws {
         let ids = try Fixture.ids(name)
         let expected = try Self.plain(name, ids, .int8)
         var engine = try Self.engine(name)
@@ -116,7 +110,9 @@ struct StatesTests {
     }
 
     /// A file that is cut short while a chunk of it is computed, and made whole again.
-    @Test(arguments: names) func afterAFailedReadTheTextIsComputedAgain(name: String) throws {
+    @Test(arguments: StateModels.names) func afterAFailedReadTheTextIsComputedAgain(name: String)
+        throws
+    {
         let ids = try Fixture.ids(name)
         let expected = try Self.plain(name, ids, .int8)
         let copy = try CopiedModel(name)
@@ -149,7 +145,7 @@ struct StatesTests {
                 == Self.row(expected, ids.count - 1, vocabulary))
     }
 
-    @Test(arguments: names, Arithmetic.allCases)
+    @Test(arguments: StateModels.names, Arithmetic.allCases)
     func aCopyIsAsGoodAsTheComputedOne(name: String, arithmetic: Arithmetic) throws {
         let ids = try Fixture.ids(name)
         let expected = try Self.plain(name, ids, arithmetic)
@@ -177,7 +173,7 @@ struct StatesTests {
     }
 
     /// As bytes and back in parts, in an engine that has computed something else there.
-    @Test(arguments: names, Arithmetic.allCases)
+    @Test(arguments: StateModels.names, Arithmetic.allCases)
     func aStateThatWasReadIsAsGoodAsAComputedOne(name: String, arithmetic: Arithmetic) throws {
         let ids = try Fixture.ids(name)
         let expected = try Self.plain(name, ids, arithmetic)
@@ -221,7 +217,9 @@ struct StatesTests {
         #expect(rows == Array(expected.dropFirst(13 * second.vocabularyCount)))
     }
 
-    @Test(arguments: names) func thePlanCountsAStateForEverySequence(name: String) throws {
+    @Test(arguments: StateModels.names) func thePlanCountsAStateForEverySequence(name: String)
+        throws
+    {
         let model = try Fixture.model(name)
         var options = EngineOptions()
         options.memoryBytes = 512 << 20
@@ -247,12 +245,12 @@ struct StatesTests {
 
     @Test func aPositionThatTheStateDoesNotReachStopsTheProgram() async {
         await #expect(processExitsWith: .failure) {
-            var engine = try Fixture.engine(StatesTests.names[0])
+            var engine = try Fixture.engine(StateModels.names[0])
             try engine.prefill([1, 2, 3], from: 0)
             try engine.decode(4, at: 2)
         }
         await #expect(processExitsWith: .failure) {
-            var engine = try Fixture.engine(StatesTests.names[0]) { $0.sequences = 2 }
+            var engine = try Fixture.engine(StateModels.names[0]) { $0.sequences = 2 }
             try engine.prefill([1, 2, 3], from: 0)
             engine.copySequence(from: 0, to: 1, count: 2)
         }
@@ -261,7 +259,7 @@ struct StatesTests {
     @Test(
         .enabled(
             if: allocation_counter_works() != 0, "a sanitizer owns malloc, nothing can be counted"),
-        arguments: names)
+        arguments: StateModels.names)
     func aTokenAllocatesNothing(name: String) throws {
         var engine = try Self.engine(name)
         var before = allocations_of_this_thread()
@@ -272,6 +270,15 @@ struct StatesTests {
         }
         #expect(allocations_of_this_thread() == before)
     }
+}
+
+/// Families whose sequences have a state.
+enum StateModels {
+    static let names = ["qwen3next", "lfm2moe", "qwen3delta"].map { "../families/\($0)/\($0)" }
+        .filter { name in
+            guard let model = try? Fixture.model(name) else { return false }
+            return (try? MemoryPlan(model: model, options: EngineOptions())) != nil
+        }
 }
 
 /// A model's file of our own, that can lose its end.

@@ -24,6 +24,10 @@ class Olmoe(base.Family):
             num_experts_per_tok=base.draw(rng, 1, 2, 3, 5), intermediate_size=base.draw(rng, 20, 36, 64),
             rope_parameters=base.draw_rotary(rng, "default", "linear", "yarn"))
 
+    def llama_cpp_refuses(self, config):
+        as_wide = config.num_key_value_heads == config.num_attention_heads
+        return None if as_wide else "it wants keys to be as wide as queries"
+
     def tensors(self, config, state):
         return moe_gguf.gguf_tensors(self.architecture, config.to_dict(), state)
 
