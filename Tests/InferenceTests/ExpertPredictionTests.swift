@@ -99,7 +99,7 @@ import Testing
             engine.model.layers.allSatisfy { $0.experts?.router?.weight.format == .f32 }
                 && layers == 3)
         let routers = (0..<layers).map { layer in
-            let weights = unsafe engine.state.pointee.expertLayers[layer].router.weights
+            let weights = unsafe engine.state.pointee.expertLayers[layer].router!.weights
             return unsafe Array(
                 UnsafeBufferPointer(
                     start: weights.assumingMemoryBound(to: Float.self), count: experts * width))

@@ -106,7 +106,8 @@ class GptOssPacked(GptOss):
     name = "gpt-oss-mxfp4"
     llama_cpp_differs = None
     fixture_older_config = True
-    fixture_members = {**GptOss.fixture_members, "hidden_size": 32, "intermediate_size": 32}
+    fixture_members = {
+        **GptOss.fixture_members, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
 
     def make_config(self, **members):
         config = super().make_config(**members)
@@ -138,12 +139,13 @@ class GptOssPacked(GptOss):
                 continue
             blocks, scales = packed(tensor.detach().float().numpy().swapaxes(1, 2))
             tensors[name + "_blocks"], tensors[name + "_scales"] = torch.from_numpy(blocks), torch.from_numpy(scales)
-        config = model.config.to_dict() | dict(
+        model.config.save_pretrained(folder)
+        path = folder / "config.json"
+        members = json.loads(path.read_text()) | dict(
             architectures=["GptOssForCausalLM"], dtype=str(element).removeprefix("torch."), quantization_config=dict(
                 quant_method="mxfp4", modules_to_not_convert=[
                     "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]))
-        folder.mkdir(parents=True)
-        (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        path.write_text(json.dumps(members, indent=2, sort_keys=True) + "\n")
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
 
     def load(self, folder, config):

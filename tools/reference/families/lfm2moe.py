@@ -21,7 +21,7 @@ class Lfm2Moe(base.Family):
     fixture_members = dict(
         hidden_size=24, intermediate_size=36, moe_intermediate_size=12, num_hidden_layers=4, num_dense_layers=1,
         num_attention_heads=2, num_key_value_heads=1, num_experts=5, num_experts_per_tok=2,
-        layer_types=["conv", "full_attention", "conv", "full_attention"])
+        layer_types=["conv", "full_attention", "conv", "conv"])
 
     def random_members(self, rng):
         kv_heads = base.draw(rng, 1, 2, 3)
