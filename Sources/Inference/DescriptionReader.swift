@@ -71,7 +71,13 @@ struct DescriptionReader {
     mutating func number(
         _ key: String, above low: Double, through high: Double
     ) throws(ModelFileError) -> Double? {
-        let full = name(key)
+        try ownNumber(name(key), above: low, through: high)
+    }
+
+    /// The number of a key of ours, of any architecture; nil where it is absent.
+    func ownNumber(
+        _ full: String, above low: Double, through high: Double
+    ) throws(ModelFileError) -> Double? {
         guard let value = try file.metadata.number(full) else { return nil }
         guard value > low, value <= high else {
             throw file.metadata.error(full, "\(value) is not above \(low) and at most \(high)")

@@ -141,7 +141,8 @@ extension EngineState {
             var first = 0
             while unsafe first < tokens {
                 let count = unsafe decodes ? 1 : min(attention.tileTokens, tokens - first)
-                let cost = (first..<(first + count)).reduce(0) { unsafe $0 + attended($1).count }
+                var cost = 0
+                for token in first..<(first + count) { unsafe cost += attended(token).count }
                 if deal.takes(cost) {
                     unsafe attendTile(
                         first: first, count: count, heads: head..<(head + heads), worker)
@@ -157,8 +158,8 @@ extension EngineState {
         let buffer = unsafe attentionBuffers + worker * attention.bufferLength
         let stride = unsafe layers[layer].lookup.queryStride
         for token in 0..<count {
-            for (index, head) in heads.enumerated() {
-                let task = unsafe (first + token) * headCount + head
+            for index in 0..<heads.count {
+                let task = unsafe (first + token) * headCount + heads.lowerBound + index
                 unsafe (buffer + (token * heads.count + index) * headSize).update(
                     from: query + task * stride, count: headSize)
             }
@@ -184,9 +185,10 @@ extension EngineState {
             }
         }
         for token in 0..<count {
-            for (index, head) in heads.enumerated() {
+            for index in 0..<heads.count {
                 unsafe finish(
-                    merged + (token * heads.count + index) * length, first + token, head, worker)
+                    merged + (token * heads.count + index) * length, first + token,
+                    heads.lowerBound + index, worker)
             }
         }
     }

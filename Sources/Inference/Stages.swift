@@ -472,7 +472,9 @@ extension EngineState {
             unsafe multiply(output, rows, normed, from: 0, headTokens, logits, worker)
             for token in unsafe 0..<headTokens {
                 let own = unsafe logits + token * output.rows + rows.lowerBound
-                unsafe add(outputBias.map { unsafe $0 + rows.lowerBound }, rows.count, to: own)
+                if let bias = unsafe outputBias {
+                    unsafe add(bias + rows.lowerBound, rows.count, to: own)
+                }
                 unsafe scale(own, rows.count, by: multipliers.logits)
             }
         }

@@ -36,7 +36,7 @@ struct FamilyFixture: Codable, Sendable, CustomTestStringConvertible {
         }
         if let hf {
             let file = try HuggingFaceModel(directory: Fixture.path(Self.folder + hf))
-            models.append((hf, try ModelDescription(file: GGUFFile(file))))
+            models.append((hf, try ModelDescription(file: ModelFile(file))))
         }
         return models
     }

@@ -51,7 +51,11 @@ import Testing
         let theirs = try GGUFFile(path: twins.gguf).metadata
         #expect(
             try ours.string("general.architecture") == theirs.string("general.architecture"))
+        // Small directories come without a tokenizer.
+        let hasTokenizer = FileManager.default.fileExists(
+            atPath: twins.directory + "/tokenizer.json")
         for key in theirs.keys where !Self.incidental.contains(key) {
+            if !hasTokenizer, key.hasPrefix("tokenizer.") { continue }
             if let array = try? theirs.array(key) {
                 let found = try #require(try ours.array(key), "\(key)")
                 #expect(found.count == array.count, "\(key)")

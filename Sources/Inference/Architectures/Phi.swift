@@ -7,7 +7,7 @@ extension Architecture {
     static let phimoe = Architecture(
         "phimoe", normKind: .layer, routing: Routing(gating: .sparseMixer(jitter: 0.01))
     ) { reader, model throws(ModelFileError) in
-        if let jitter = try reader.number("sluice.router_jitter", above: 0, through: 1) {
+        if let jitter = try reader.ownNumber("sluice.router_jitter", above: 0, through: 1) {
             model.routing.gating = .sparseMixer(jitter: Float(jitter))
         }
         guard model.expertsPerToken == 2 else {

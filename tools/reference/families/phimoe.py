@@ -76,6 +76,8 @@ class Phimoe(base.Family):
         writer.add_sliding_window(config.sliding_window or 0)
         if rope["rope_type"] == "longrope":
             writer.add_rope_scaling_attn_factors(attention_factor(config.max_position_embeddings, trained))
+        # Which the released models have at 0.01, and the converter leaves out.
+        writer.add_float32("sluice.router_jitter", config.router_jitter_noise)
         writer.add_expert_used_count(config.num_experts_per_tok)
         writer.add_expert_count(config.num_local_experts)
 
