@@ -69,7 +69,10 @@ struct EngineArguments: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Which expert leaves the cache first: \(EvictionPolicy.names.joined(separator: ", ")).",
+            """
+            Which expert leaves the cache first: \(EvictionPolicy.names.joined(separator: ", ")). Not asked in \
+            a dense model, where the layer that comes round last leaves.
+            """,
             valueName: "policy"),
         transform: { try EvictionPolicy($0) })
     var policy: EvictionPolicy = .lfuDefault
@@ -135,7 +138,7 @@ struct EngineArguments: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Guesses per layer to read ahead of time, best first; needs --predict.",
+            "Guesses per layer to read ahead of time, best first; needs --predict, or a dense model.",
             valueName: "ranks"))
     var prefetch: Int = 0
 

@@ -74,6 +74,7 @@ struct PackCommand: ParsableCommand {
             let description = try ModelLocation.open(model.model)
             try refuseSource(description)
             // A text that will not do is better refused before the packing than after.
+            if calibrate != nil { try description.requireRouters() }
             let windows = try calibrate.map {
                 try Calibration.windows($0, model: description, tokens: calibrationTokens)
             }

@@ -1,4 +1,5 @@
-import CKernels
+import CAllocationCounter
+import ExpertStreaming
 import Glibc
 import ModelFormats
 import Testing
@@ -94,6 +95,27 @@ import Testing
         }
     }
 
+    @Test(
+        .enabled(
+            if: allocation_counter_works() != 0, "a sanitizer owns malloc, nothing can be counted"),
+        arguments: DrawnModel.Kind.allCases)
+    func promptsAndTokensAllocateNothing(kind: DrawnModel.Kind) throws {
+        let model = try DrawnModel(kind, layers: 2, format: .q8_0)
+        let ids = model.ids(24)
+        var engine = try model.engine {
+            $0.chunk = 8
+            $0.cache = .percent(100)
+        }
+        var before = 0
+        // The language runtime makes its tables at first use.
+        for _ in 0..<2 {
+            before = Int(allocations_of_this_thread())
+            try engine.prefill(ids, from: 0)
+            for position in 24..<28 { try engine.decode(3, at: position) }
+        }
+        #expect(Int(allocations_of_this_thread()) == before)
+    }
+
     /// A position beyond the window changes nothing, however far its values are from any other's.
     @Test func nothingBeforeTheWindowIsSeen() throws {
         let model = try DrawnModel(.sinks, layers: 1)
@@ -141,6 +163,14 @@ import Testing
         let step = [DecodeStep(sequence: 1, id: ids[300], position: 300)]
         try engine.decode(step.span)
         #expect(unsafe engine.logits.map(\.bitPattern) == expected)
+    }
+
+    @Test func gatesThatAreNoneOfTheResultsAreRefused() throws {
+        let error = try #require(
+            throws: ModelFileError.self,
+            performing: { _ = try DrawnModel(.gated, layers: 1, valueSize: 20) })
+        #expect(error.description.contains("qwen3next.attention.value_length"))
+        #expect(error.description.contains("as many gates"))
     }
 
     /// Blocks of 32 have to fit the latent and the whole row.
@@ -213,7 +243,8 @@ private struct MixedByDefinition {
     func worstDifference(_ found: [Double], tokens: Range<Int>) -> Double {
         let expected = tokens.flatMap(mixed)
         #expect(expected.count == found.count)
-        return zip(expected, found).map { abs($0 - $1) }.max()! / expected.map(abs).max()!
+        let worst = zip(expected, found).map { $1.isFinite ? abs($0 - $1) : .infinity }.max()!
+        return worst / expected.map(abs).max()!
     }
 
     private func mixed(_ token: Int) -> [Double] {

@@ -54,16 +54,21 @@ final class DrawnModel {
     private let path: String
 
     /// - Parameter format: of the matrices that bring latents up.
-    init(_ kind: Kind, layers: Int, format: BlockFormat = .f32, rank: Int = 64) throws {
+    init(
+        _ kind: Kind, layers: Int, format: BlockFormat = .f32, rank: Int = 64, valueSize: Int? = nil
+    ) throws {
         self.kind = kind
         var file = Builder(architecture: kind.architecture)
         let heads = kind == .latentOfManyHeads ? 40 : 6
-        file.describe(kind, layers: layers, heads: heads, rank: rank)
+        let valueSize = valueSize ?? (kind == .biased ? 18 : 24)
+        file.describe(kind, layers: layers, heads: heads, rank: rank, valueSize: valueSize)
         file.matrix("token_embd.weight", Self.embedding, Self.vocabulary, gain: 1)
         file.norm("output_norm", kind, Self.embedding)
         if kind == .layerNorm { file.vector("output.bias", Self.vocabulary, around: 0) }
         for layer in 0..<layers {
-            file.layer("blk.\(layer).", kind, heads: heads, format: format, rank: rank)
+            file.layer(
+                "blk.\(layer).", kind, heads: heads, format: format, rank: rank,
+                valueSize: valueSize)
         }
         values = file.values
         var template = Array("/tmp/sluice-drawn-XXXXXX".utf8CString)
@@ -76,7 +81,13 @@ final class DrawnModel {
             unsafe write(descriptor, $0.baseAddress!, $0.count)
         }
         try #require(written == bytes.count)
-        var description = try ModelDescription(file: GGUFFile(path: path))
+        var description: ModelDescription
+        do {
+            description = try ModelDescription(file: GGUFFile(path: path))
+        } catch {
+            unsafe unlink(path)
+            throw error
+        }
         description.routing = Routing(gating: .softmax, normalises: true)
         description.activation = .silu
         description.layers = description.layers.map { layer in
@@ -144,7 +155,9 @@ private struct Builder {
         keyCount += 1
     }
 
-    mutating func describe(_ kind: DrawnModel.Kind, layers: Int, heads: Int, rank: Int) {
+    mutating func describe(
+        _ kind: DrawnModel.Kind, layers: Int, heads: Int, rank: Int, valueSize: Int
+    ) {
         key("block_count", layers)
         key("context_length", 1024)
         key("embedding_length", DrawnModel.embedding)
@@ -166,7 +179,7 @@ private struct Builder {
         default:
             key("attention.head_count_kv", 2)
             key("attention.key_length", 24)
-            key("attention.value_length", kind == .biased ? 18 : 24)
+            key("attention.value_length", valueSize)
         }
         switch kind {
         case .sinks, .unturned: key("attention.sliding_window", DrawnModel.window)
@@ -185,7 +198,8 @@ private struct Builder {
     }
 
     mutating func layer(
-        _ block: String, _ kind: DrawnModel.Kind, heads: Int, format: BlockFormat, rank: Int
+        _ block: String, _ kind: DrawnModel.Kind, heads: Int, format: BlockFormat, rank: Int,
+        valueSize: Int
     ) {
         let width = DrawnModel.embedding
         norm(block + "attn_norm", kind, width)
@@ -198,7 +212,7 @@ private struct Builder {
             latent(block, kind, heads: heads, format: format, rank: rank)
             return
         }
-        let (headSize, valueSize) = (24, kind == .biased ? 18 : 24)
+        let headSize = 24
         matrix(block + "attn_q.weight", width, heads * headSize * (kind == .gated ? 2 : 1))
         matrix(block + "attn_k.weight", width, 2 * headSize)
         matrix(block + "attn_v.weight", width, 2 * valueSize)

@@ -73,7 +73,6 @@ class Llama(Dense):
 
 class Llama3(Llama):
     """Rotary frequencies stretched by how often they turn within the context first trained on."""
-    fixture_older_config = True
     rope = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
             "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
 
@@ -97,4 +96,12 @@ def llama3_divisors(config):
     return np.array(divisors, dtype=np.float32)
 
 
-FAMILIES = [Llama(), Llama3("llama3"), Qwen3(), Qwen2()]
+class DeepQwen3(Qwen3):
+    """Of more layers than a cache in the tests holds, in a format that packages cut into planes."""
+    saves_checkpoint = False
+    fixture_format = "q8_0"
+    fixture_members = Dense.fixture_members | dict(
+        hidden_size=32, head_dim=32, intermediate_size=64, num_hidden_layers=5, tie_word_embeddings=True)
+
+
+FAMILIES = [Llama(), Llama3("llama3"), Qwen3(), DeepQwen3("qwen3-deep"), Qwen2()]

@@ -30,6 +30,9 @@ class Qwen2Moe(base.Family):
         for layer in range(config.num_hidden_layers):
             theirs, ours = f"model.layers.{layer}.", f"blk.{layer}."
             out |= base.renamed(state, theirs, ours, base.ATTENTION)
+            if layer in config.mlp_only_layers:
+                out |= base.renamed(state, theirs, ours, base.DENSE)
+                continue
             out |= base.renamed(state, theirs, ours, {"ffn_gate_inp": "mlp.gate"})
             out |= base.stacked_experts(state, theirs + "mlp.experts.", ours)
             out |= base.renamed(state, theirs, ours, base.shared_expert("mlp.shared_expert"))
@@ -42,4 +45,14 @@ class Qwen2Moe(base.Family):
         writer.add_expert_shared_feed_forward_length(config.shared_expert_intermediate_size)
 
 
-FAMILIES = [Qwen2Moe()]
+class MixedQwen2Moe(Qwen2Moe):
+    """A layer without experts between others, which llama.cpp's converter has no form for; in a format that packages
+    cut into planes."""
+    saves_checkpoint = False
+    fixture_format = "q8_0"
+    fixture_members = Qwen2Moe.fixture_members | dict(
+        hidden_size=32, num_hidden_layers=3, mlp_only_layers=[1], moe_intermediate_size=32, intermediate_size=96,
+        shared_expert_intermediate_size=64, tie_word_embeddings=True)
+
+
+FAMILIES = [Qwen2Moe(), MixedQwen2Moe("qwen2moe-mixed", qkv_bias=False)]

@@ -87,6 +87,19 @@ class Qwen3Next(base.Family):
             out |= base.stacked_experts(state, theirs + "mlp.experts.", ours)
         return out
 
+    def legacy_tensors(self, config, state):
+        """Older versions of the converter left the projection of a delta net in transformers' order."""
+        out = self.tensors(config, state)
+        for layer, kind in enumerate(config.layer_types):
+            if kind == "linear_attention":
+                del out[f"blk.{layer}.attn_qkv.weight"], out[f"blk.{layer}.attn_gate.weight"]
+                out[f"blk.{layer}.ssm_in.weight"] = state[f"model.layers.{layer}.linear_attn.in_proj_qkvz.weight"]
+        return out
+
+    def forms(self):
+        return {"": (self.tensors, self.write_hyperparameters),
+                "-legacy": (self.legacy_tensors, self.write_hyperparameters)}
+
     def write_hyperparameters(self, writer, config):
         base.common_hyperparameters(writer, config)
         base.write_head_size(writer, config)

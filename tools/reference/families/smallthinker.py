@@ -62,7 +62,11 @@ class SmallThinker(base.Family):
         return name.endswith("primary_router.weight")
 
     def decisions(self, router, hidden, config):
-        return [(hidden @ router.weight.T, config.moe_num_active_primary_experts)]
+        logits, count = hidden @ router.weight.T, config.moe_num_active_primary_experts
+        if config.moe_primary_router_apply_softmax:
+            return [(logits, count)]
+        # The published model chooses by logits, llama.cpp by their sigmoids, and those of large logits are all 1.
+        return [(logits, count), (1000 * logits.sigmoid(), count)]
 
     def imitate_llama_cpp(self, model):
         for module in model.modules():
@@ -73,8 +77,9 @@ class SmallThinker(base.Family):
         from safetensors.torch import save_file
 
         config = dict(
-            architectures=["SmallThinkerForCausalLM"], model_type="smallthinker", torch_dtype=str(element).removeprefix("torch."),
-            rope_scaling=None, norm_topk_prob=True, attention_dropout=0.0, initializer_range=0.02, use_cache=True,
+            architectures=["SmallThinkerForCausalLM"], model_type="smallthinker",
+            torch_dtype=str(element).removeprefix("torch."), rope_scaling=None, norm_topk_prob=True,
+            attention_dropout=0.0, initializer_range=0.02, use_cache=True,
             auto_map={"AutoConfig": "configuration_smallthinker.SmallThinkerConfig",
                       "AutoModelForCausalLM": "modeling_smallthinker.SmallThinkerForCausalLM"}, **vars(model.config))
         folder.mkdir(parents=True)
@@ -150,7 +155,8 @@ def reference(config):
         def __init__(self, layer):
             super().__init__()
             heads, kv_heads, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-            self.q_proj, self.o_proj = linear(config.hidden_size, heads * size), linear(heads * size, config.hidden_size)
+            self.q_proj = linear(config.hidden_size, heads * size)
+            self.o_proj = linear(heads * size, config.hidden_size)
             self.k_proj, self.v_proj = (linear(config.hidden_size, kv_heads * size) for _ in range(2))
             self.rotates = bool(config.rope_layout[layer])
             self.window = config.sliding_window_size if config.sliding_window_layout[layer] else None
