@@ -10,13 +10,15 @@ public struct Architecture: Sendable {
     let routing: Routing
     /// Name of the norm before the head.
     let outputNormName: String
+    /// Whether the ends of YaRN's ramp are rounded: see `RotaryEmbedding`.
+    let roundsRamp: Bool
     /// Fills what is particular to the family: layers, and what deviates from the common.
     let read:
         @Sendable (inout DescriptionReader, inout ModelDescription) throws(ModelFileError) -> Void
 
     init(
         _ name: String, normKind: NormKind = .rms, routing: Routing = Routing(gating: .softmax),
-        outputNormName: String = "output_norm",
+        outputNormName: String = "output_norm", roundsRamp: Bool = true,
         read:
             @escaping @Sendable (
                 inout DescriptionReader, inout ModelDescription
@@ -26,6 +28,7 @@ public struct Architecture: Sendable {
         self.normKind = normKind
         self.routing = routing
         self.outputNormName = outputNormName
+        self.roundsRamp = roundsRamp
         self.read = read
     }
 

@@ -406,17 +406,21 @@ struct DescriptionReader {
     // MARK: Rotary position embedding
 
     /// The rotary embedding the file asks for.
+    ///
+    /// - Parameter roundsRamp: of YaRN, where the file does not say.
     mutating func rotary(
-        headSize: Int, contextLength: Int
+        headSize: Int, contextLength: Int, roundsRamp: Bool
     ) throws(ModelFileError) -> RotaryEmbedding {
         let dimensionCount = try count("rope.dimension_count", 2...headSize, default: headSize)
         guard dimensionCount % 2 == 0 else {
             throw keyError("rope.dimension_count", "\(dimensionCount) is odd")
         }
         let base = try number("rope.freq_base", above: 1, through: 1e12) ?? 10_000
-        return RotaryEmbedding(
+        var rotary = RotaryEmbedding(
             dimensionCount: dimensionCount, base: base,
             scaling: try rotaryScaling(contextLength: contextLength))
+        rotary.roundsRamp = try bool("sluice.rope.rounds_ramp") ?? roundsRamp
+        return rotary
     }
 
     private mutating func rotaryScaling(
@@ -470,7 +474,7 @@ struct DescriptionReader {
 
     /// Throws if a key asks for arithmetic that no one has asked about. Ignoring it would give wrong
     /// answers.
-    func refuseUnsupportedKeys() throws(ModelFileError) {
+    func refuseUnsupportedKeys(contextLength: Int) throws(ModelFileError) {
         // Each with the value that changes nothing.
         let neutral: [(String, Double)] = [
             ("expert_gating_func", 1), ("expert_weights_scale", 1), ("expert_group_count", 1),
@@ -484,6 +488,8 @@ struct DescriptionReader {
             guard !readKeys.contains(full), let value = try? file.metadata.number(full),
                 value != harmless
             else { continue }
+            // A window as long as the context hides nothing.
+            if key == "attention.sliding_window", value >= Double(contextLength) { continue }
             throw file.metadata.error(full, "\(value) asks for arithmetic that is not supported")
         }
     }

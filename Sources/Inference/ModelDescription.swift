@@ -184,7 +184,7 @@ public struct ModelDescription: Sendable {
         if let problem = routing.problem(experts: expertCount, perToken: expertsPerToken) {
             throw reader.keyError("expert_used_count", problem)
         }
-        try reader.refuseUnsupportedKeys()
+        try reader.refuseUnsupportedKeys(contextLength: contextLength)
         try reader.refuseUnusedTensors()
     }
 
@@ -247,7 +247,8 @@ public struct ModelDescription: Sendable {
         self.architecture = architecture
         name = ModelDescription.printable(
             try metadata.string("general.name") ?? architecture.name)
-        rotary = try reader.rotary(headSize: headSize, contextLength: contextLength)
+        rotary = try reader.rotary(
+            headSize: headSize, contextLength: contextLength, roundsRamp: architecture.roundsRamp)
         outputNorm = try reader.norm(architecture.outputNormName, embeddingLength, normKind)
         output = Projection(
             weight: reader.has("output.weight")

@@ -48,7 +48,9 @@ extension Routing {
             let used = unsafe ranks(k, of: scores, chosen: chosen)
             for rank in used..<k { unsafe weights[rank] = 0 }
             return used
-        case .softmaxOfChosen where unsafe correction == nil:
+        // Sigmoids of large logits are all 1: what only orders the experts is asked of the logits.
+        case .softmaxOfChosen where unsafe correction == nil,
+            .sigmoid where unsafe correction == nil && groupsUsed == groupCount:
             unsafe select(k, by: scores, into: chosen)
             unsafe scores.sum = makeProbabilities(row, experts, kernels)
         case .softmax, .softmaxOfChosen, .sigmoid:

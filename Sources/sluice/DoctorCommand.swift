@@ -47,7 +47,7 @@ struct DoctorCommand: ParsableCommand {
             // examined all the same.
             let named = model.model != nil
             let description: ModelDescription? =
-                try named || disk == nil ? ModelLocation.open(model.model) : nil
+                try named || disk == nil ? ModelLocation.open(model.model, reads: false) : nil
             var options = try description.map { try engine.options(for: $0) } ?? EngineOptions()
             if description == nil {
                 options.memoryBytes = engine.memory?.bytes

@@ -22,7 +22,7 @@ struct InspectCommand: ParsableCommand {
 
     func run() throws {
         try Failure.reporting {
-            let description = try ModelLocation.open(model.model)
+            let description = try ModelLocation.open(model.model, reads: false)
             let routing = try trace.map { path in
                 let trace = try RoutingTrace(path: path)
                 try description.check(trace.shape, name: path)

@@ -344,8 +344,11 @@ enum ModelLocation {
     }
 
     /// Opens and checks the model.
-    static func open(_ name: String?) throws -> ModelDescription {
-        try ModelDescription(file: file(name))
+    ///
+    /// - Parameter reads: whether its weights will be read. Those of a checkpoint that do not lie as
+    ///   they are read are rewritten first, which takes time and disk.
+    static func open(_ name: String?, reads: Bool = true) throws -> ModelDescription {
+        try ModelDescription(file: file(name, reads: reads))
     }
 
     /// Where the profile of a model of several files or a directory lies, too: beside the first of
@@ -392,10 +395,10 @@ enum ModelLocation {
     }
 
     /// Opens the files of a model, which may hold no more than a vocabulary.
-    static func file(_ name: String?) throws -> ModelFile {
+    static func file(_ name: String?, reads: Bool = false) throws -> ModelFile {
         let path = try path(name)
         try Console.requireReadable(path)
-        return try ModelFile(path: path)
+        return try ModelFile(path: path, writesDerived: reads) { Console.error("sluice: \($0)") }
     }
 
     private static func executableFolder() -> String {

@@ -15,7 +15,7 @@ struct PlanCommand: ParsableCommand {
 
     func run() throws {
         try Failure.reporting {
-            let description = try ModelLocation.open(model.model)
+            let description = try ModelLocation.open(model.model, reads: false)
             let plan = try MemoryPlan(model: description, options: engine.options(for: description))
             let figures = PlanFigures(plan)
             Console.out(json ? try JSONOutput.text(figures) : figures.table)

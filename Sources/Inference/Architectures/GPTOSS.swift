@@ -2,13 +2,11 @@ import ModelFormats
 
 extension Architecture {
     /// gpt-oss: attention sinks, a sliding window in every other layer, biases everywhere, clamped
-    /// SwiGLU.
+    /// SwiGLU. Its own code does not round the ends of YaRN's ramp, unlike the paper's.
     static let gptOSS = Architecture(
-        "gpt-oss", routing: Routing(gating: .softmaxOfChosen)
+        "gpt-oss", routing: Routing(gating: .softmaxOfChosen), roundsRamp: false
     ) { reader, model throws(ModelFileError) in
         model.activation = .clampedSwiGLU(alpha: 1.702, limit: 7)
-        // Its own code interpolates the rotary ramp between exact ends, unlike the paper's.
-        model.rotary.roundsRamp = try reader.bool("sluice.rope.rounds_ramp") ?? false
         let window = try reader.window()
         let windowed = try reader.flags(
             "attention.sliding_window_pattern", count: model.layerCount)

@@ -23,6 +23,12 @@ extension Architecture {
             of: &model, norms: .required(.perHead), isGated: true,
             mixer: { reader, block throws(ModelFileError) in
                 guard reader.has("\(block).ssm_a") else { return nil }
+                if reader.has("\(block).ssm_in.weight") {
+                    throw reader.keyError(
+                        "block_count",
+                        "\(block).ssm_in.weight is how early files keep it, which is not supported; "
+                            + "take one with \(block).attn_qkv.weight")
+                }
                 func matrix(_ name: String, _ columns: Int, _ rows: Int) throws(ModelFileError)
                     -> GGUFTensor
                 {
