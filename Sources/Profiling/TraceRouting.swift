@@ -51,7 +51,8 @@ public struct TraceRouting: RoutingSource {
         _ header: TraceHeader, _ path: String, _ model: ModelDescription
     ) throws(ProfilingError) {
         let shape = header.shape
-        guard shape.layerCount == model.expertLayerCount, shape.expertsPerLayer == model.expertCount,
+        guard shape.layerCount == model.expertLayerCount,
+            shape.expertsPerLayer == model.expertCount,
             shape.expertsPerToken == model.expertsPerToken
         else {
             throw ProfilingError(

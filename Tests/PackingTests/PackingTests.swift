@@ -24,6 +24,25 @@ import Testing
         #expect(ours.metadata.encoded == theirs.metadata.encoded)
     }
 
+    /// A package has records for layers with experts only, and a dense model's layers are such; what
+    /// every token uses is resident: dense layers, shared experts, biases of experts.
+    @Test(arguments: [
+        ("qwen3-deep", [0, 1, 2, 3, 4]), ("qwen2moe-mixed", [0, 2]), ("glm4moe", [1]),
+        ("gpt-oss", [0, 1, 2]), ("smallthinker-window", [0, 1, 2, 3, 4]),
+    ])
+    func layersOfEveryKindArePacked(name: String, blocks: [Int]) throws {
+        let source = Fixture.path("../families/\(name)/\(name)")
+        let package = try TemporaryFile()
+        try PackingJob(model: Fixture.model(source), options: Fixture.options(planes: "2+2"))
+            .run(to: package.path)
+        let (packed, plain) = (try Fixture.model(package.path), try Fixture.model(source))
+        #expect(packed.file.package?.manifest.layers.map(\.block) == blocks)
+        #expect(packed.expertLayers == blocks && plain.expertLayers == blocks)
+        #expect(packed.isDense == plain.isDense)
+        #expect(packed.residentTensors.map(\.name) == plain.residentTensors.map(\.name))
+        #expect(try Fixture.logits(package.path) == Fixture.logits(source))
+    }
+
     private static let nestingFormats: [BlockFormat] = [
         .q4_0, .q4_1, .q5_0, .q5_1, .q8_0, .q4_K, .q5_K, .q6_K,
     ]
