@@ -44,12 +44,15 @@ final class DerivedFile: Sendable {
         return path.isEmpty ? "/var/tmp" : path
     }
 
-    private static func noRoom(_ folder: String, _ size: Int, _ code: Int32) -> ModelFileError {
+    /// Bytes that this process may take in `folder`; nil where the system does not say.
+    private static func free(_ folder: String) -> Int? {
         var status = statvfs()
-        var free = ""
-        if unsafe statvfs(folder, &status) == 0 {
-            free = ", \(byteText(Int(status.f_bavail) * Int(status.f_frsize))) are free"
-        }
+        guard unsafe statvfs(folder, &status) == 0 else { return nil }
+        return Int(clamping: status.f_bavail.multipliedReportingOverflow(by: status.f_frsize).0)
+    }
+
+    private static func noRoom(_ folder: String, _ size: Int, _ code: Int32) -> ModelFileError {
+        let free = free(folder).map { ", \(byteText($0)) are free" } ?? ""
         return ModelFileError(
             path: folder,
             message: "no room for \(byteText(size)) of rewritten weights\(free) "
@@ -58,6 +61,10 @@ final class DerivedFile: Sendable {
 
     /// Takes the room, so that no write fails later.
     func reserve() throws(ModelFileError) {
+        // Asked first: what does not fit would take all that is there, for a moment, from others.
+        if let free = Self.free(folder), free < size {
+            throw Self.noRoom(folder, size, ENOSPC)
+        }
         let code = host_allocate(descriptor, UInt64(size))
         guard code == 0 || code == EOPNOTSUPP || code == ENOSYS else {
             throw Self.noRoom(folder, size, code)

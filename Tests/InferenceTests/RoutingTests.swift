@@ -212,11 +212,11 @@ import Testing
             let scores = (0..<experts).map { expert in
                 guard let correction else {
                     // Softmax numerators and sigmoids order as the logits do, where these are steps
-                    // of 1; of hostile ones some become alike.
-                    switch gating {
-                    case .softmax, .sigmoid: return choice.row[expert]
-                    default: return logits[expert]
-                    }
+                    // of 1; of hostile ones some become alike, which groups are ranked by.
+                    let ranksRow =
+                        gating == .softmax
+                        || gating == .sigmoid && routing.groupsUsed < routing.groupCount
+                    return ranksRow ? choice.row[expert] : logits[expert]
                 }
                 let divisor = gating == .sigmoid ? 1 : total
                 return choice.row[expert] / divisor + correction[expert]
