@@ -203,10 +203,7 @@ public struct ShortConvolution: Sendable {
 /// Linear attention by the gated delta rule (arXiv 2412.06464), as Qwen3-Next has it. K heads for
 /// queries and keys, V for values, V a multiple of K.
 public struct DeltaNet: Sendable {
-    /// (2 x K x key size + V x value size, embedding): queries, keys, values.
-    public var queryKeyValue: GGUFTensor
-    /// (V x value size, embedding): z, whose silu scales the result.
-    public var gate: GGUFTensor
+    public var input: Input
     /// (2 x V, embedding): for each key head, b of its value heads and then a of them.
     public var betaAlpha: GGUFTensor
     public var kernel: GGUFTensor  // (2 x K x key size + V x value size, taps)
@@ -220,9 +217,23 @@ public struct DeltaNet: Sendable {
     public var valueSize: Int
     public var taps: Int
 
+    public enum Input: Sendable {
+        /// Queries, keys and values (2 x K x key size + V x value size, embedding), and z, whose silu
+        /// scales the result (V x value size, embedding).
+        case separate(queryKeyValue: GGUFTensor, gate: GGUFTensor)
+        /// The same rows in one matrix, for each key head its query, key, values and z: as the model
+        /// was trained, and as early files have it.
+        case grouped(GGUFTensor)
+    }
+
     var roles: [(TensorRole, [GGUFTensor])] {
-        [
-            (.deltaNet, [queryKeyValue, gate, betaAlpha, output]),
+        let inputs: [GGUFTensor] =
+            switch input {
+            case .separate(let queryKeyValue, let gate): [queryKeyValue, gate]
+            case .grouped(let all): [all]
+            }
+        return [
+            (.deltaNet, inputs + [betaAlpha, output]),
             (.norm, [kernel, timeBias, decay, norm]),
         ]
     }

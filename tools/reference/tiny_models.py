@@ -56,6 +56,8 @@ FIXTURE_TOKENS, FIXTURE_STEPS = 16, 16
 # Fixtures are for tests of arithmetic in 8 bits, too: their decisions are clearer by so much.
 FIXTURE_CLARITY = 3
 ATTEMPTS = 4000
+# Random dimensions drawn until some leave every decision clear: many experts of few groups often leave one close.
+DRAWS = 6
 # A weight is drawn for so many prompts before the next one is.
 PROMPTS_PER_MODEL = 12
 # The least lead of a token of the continuation, as a share of the range of its logits.
@@ -114,7 +116,8 @@ def continued(model, ids, steps, clear_lead):
 
 
 def search(family, config, model, seed, format, tokens, steps, clarity):
-    """Weights and a prompt that leave no decision close: (state, ids, greedy, margin, lead, attempt)."""
+    """Weights and a prompt that leave no decision close: (state, ids, greedy, margin, lead, attempt); None if there
+    are none to be found."""
     clear_margin, clear_lead = clarity * family.clear_margin, clarity * CLEAR_LEAD
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng([seed, zlib.crc32(family.name.encode()), attempt])
@@ -130,7 +133,7 @@ def search(family, config, model, seed, format, tokens, steps, clarity):
         margin = family.margin(model, config, ids + greedy)
         if margin >= clear_margin:
             return state, ids, greedy, margin, lead, attempt
-    sys.exit(f"{family.name}: no seed in {ATTEMPTS} leaves every decision clear")
+    return None
 
 
 def add_predicting_layer(folder, config):
@@ -240,11 +243,16 @@ def make(family, out, arguments):
         config, format = family.fixture_config(rng), family.fixture_format
         tokens, steps, clarity = FIXTURE_TOKENS, FIXTURE_STEPS, FIXTURE_CLARITY
         older_config = family.fixture_older_config
+    for _ in range(DRAWS if arguments.random_dimensions else 1):
+        if not fixtures_wanted:
+            config = family.config(rng, arguments.random_dimensions)
+        model = family.model(config)
+        found = search(family, config, model, seed, format, tokens, steps, clarity)
+        if found:
+            break
     else:
-        config = family.config(rng, arguments.random_dimensions)
-    model = family.model(config)
-    state, ids, greedy, margin, lead, attempt = search(
-        family, config, model, seed, format, tokens, steps, clarity)
+        sys.exit(f"{family.name}: no seed in {ATTEMPTS} leaves every decision clear")
+    state, ids, greedy, margin, lead, attempt = found
 
     folder = out / family.name
     folder.mkdir(parents=True, exist_ok=True)

@@ -23,12 +23,6 @@ extension Architecture {
             of: &model, norms: .required(.perHead), isGated: true,
             mixer: { reader, block throws(ModelFileError) in
                 guard reader.has("\(block).ssm_a") else { return nil }
-                if reader.has("\(block).ssm_in.weight") {
-                    throw reader.keyError(
-                        "block_count",
-                        "\(block).ssm_in.weight is how early files keep it, which is not supported; "
-                            + "take one with \(block).attn_qkv.weight")
-                }
                 func matrix(_ name: String, _ columns: Int, _ rows: Int) throws(ModelFileError)
                     -> GGUFTensor
                 {
@@ -36,8 +30,11 @@ extension Architecture {
                 }
                 return .deltaNet(
                     DeltaNet(
-                        queryKeyValue: try matrix("attn_qkv", embedding, channels),
-                        gate: try matrix("attn_gate", embedding, inner),
+                        input: reader.has("\(block).ssm_in.weight")
+                            ? .grouped(try matrix("ssm_in", embedding, channels + inner))
+                            : .separate(
+                                queryKeyValue: try matrix("attn_qkv", embedding, channels),
+                                gate: try matrix("attn_gate", embedding, inner)),
                         betaAlpha: try matrix("ssm_ba", embedding, 2 * valueHeads),
                         kernel: try reader.floats(
                             "\(block).ssm_conv1d.weight", shape: [taps, channels]),

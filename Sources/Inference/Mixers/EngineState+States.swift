@@ -11,9 +11,24 @@ internal import ModelFormats
 
 /// The matrices that a gated delta net's input is multiplied with.
 @unsafe struct DeltaNetProjections {
+    /// Queries, keys and values; of a grouped input the gates as well.
     let queryKeyValue: Matrix
-    let gate: Matrix
+    let gate: Matrix?
     let betaAlpha: Matrix
+
+    init(
+        _ net: DeltaNet, _ arithmetic: Arithmetic, _ weights: borrowing ResidentWeights
+    ) {
+        switch net.input {
+        case .separate(let queryKeyValue, let gate):
+            unsafe self.queryKeyValue = weights.matrix(queryKeyValue, arithmetic)
+            unsafe self.gate = weights.matrix(gate, arithmetic)
+        case .grouped(let all):
+            unsafe queryKeyValue = weights.matrix(all, arithmetic)
+            unsafe gate = nil
+        }
+        unsafe betaAlpha = weights.matrix(net.betaAlpha, arithmetic)
+    }
 }
 
 /// A layer's mixer with where its sequences' states are.
@@ -52,12 +67,9 @@ extension StateLayer {
                 input: weights.matrix(short.input, arithmetic), convolution(short.kernel))
         case .deltaNet(let net):
             unsafe mixer = .deltaNet(
-                projections: DeltaNetProjections(
-                    queryKeyValue: weights.matrix(net.queryKeyValue, arithmetic),
-                    gate: weights.matrix(net.gate, arithmetic),
-                    betaAlpha: weights.matrix(net.betaAlpha, arithmetic)),
+                projections: DeltaNetProjections(net, arithmetic, weights),
                 GatedDeltaNet(
-                    shape: net.shape, columns: .separate(net.shape),
+                    shape: net.shape, columns: net.columns,
                     convolution: convolution(net.kernel), rate: weights.vector(net.decay),
                     timeBias: weights.vector(net.timeBias), norm: weights.vector(net.norm),
                     normEpsilon: normEpsilon, ones: ones))
@@ -72,7 +84,7 @@ extension EngineState {
         case .none: 0
         case .convolution(let input, _): unsafe input.unitCount
         case .deltaNet(let projections, _):
-            unsafe projections.queryKeyValue.unitCount + projections.gate.unitCount
+            unsafe projections.queryKeyValue.unitCount + (projections.gate?.unitCount ?? 0)
                 + projections.betaAlpha.unitCount
         }
     }
@@ -87,13 +99,13 @@ extension EngineState {
             }
         case .deltaNet(let projections, let net):
             let first = unsafe projections.queryKeyValue.unitCount
-            let second = unsafe first + projections.gate.unitCount
+            let second = unsafe first + (projections.gate?.unitCount ?? 0)
             let column = unsafe net.shape.channels
             while let unit = unsafe queue.take(worker) {
                 if unit < first {
                     unsafe project(projections.queryKeyValue, unit, column: 0, worker)
-                } else if unit < second {
-                    unsafe project(projections.gate, unit - first, column: column, worker)
+                } else if unit < second, let gate = unsafe projections.gate {
+                    unsafe project(gate, unit - first, column: column, worker)
                 } else {
                     unsafe project(
                         projections.betaAlpha, unit - second,

@@ -64,4 +64,11 @@ extension DeltaNet {
             keyHeads: keyHeadCount, valueHeads: valueHeadCount, keySize: keySize,
             valueSize: valueSize, taps: taps)
     }
+
+    var columns: DeltaNetColumns {
+        switch input {
+        case .separate: .separate(shape)
+        case .grouped: .byGroup(shape)
+        }
+    }
 }

@@ -11,6 +11,7 @@ class Qwen3Next(base.Family):
     transformers_name = "Qwen3Next"
     clear_margin = 0.005
     fixture_older_config = True
+    fixture_forms = ("", "-legacy")
     fixed = dict(tie_word_embeddings=False)
     default_members = dict(
         hidden_size=128, intermediate_size=256, moe_intermediate_size=64, shared_expert_intermediate_size=64,
