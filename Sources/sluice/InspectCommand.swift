@@ -59,6 +59,8 @@ struct ModelFacts: Encodable {
     var architecture: String
     var layers: Int
     var embeddingLength: Int
+    /// What mixes positions, in how many layers.
+    var attention: String
     var heads: Int
     var keyValueHeads: Int
     var headSize: Int
@@ -98,6 +100,7 @@ struct ModelFacts: Encodable {
         architecture = model.architecture.name
         layers = model.layerCount
         embeddingLength = model.embeddingLength
+        attention = Self.mixers(of: model)
         heads = model.headCount
         keyValueHeads = model.keyValueHeadCount
         headSize = model.headSize
@@ -136,6 +139,31 @@ struct ModelFacts: Encodable {
         activeSetBytes = model.activeSetBytes
     }
 
+    private static func mixers(of model: ModelDescription) -> String {
+        var counts: [(text: String, layers: Int)] = []
+        for layer in model.layers {
+            let text =
+                switch layer.mixer {
+                case .attention(let attention):
+                    "\(model.headCount) heads of \(model.headSize), \(model.keyValueHeadCount) for "
+                        + "keys and values"
+                        + (attention.window.map { ", over the last \($0) positions" } ?? "")
+                case .latent(let latent):
+                    "\(model.headCount) heads over latents of \(latent.rank) + \(latent.turnedSize)"
+                case .convolution(let short): "convolution over \(short.taps) positions"
+                case .deltaNet(let net):
+                    "gated delta net, \(net.valueHeadCount) heads of \(net.keySize) x \(net.valueSize)"
+                }
+            if let known = counts.firstIndex(where: { $0.text == text }) {
+                counts[known].layers += 1
+            } else {
+                counts.append((text, 1))
+            }
+        }
+        if counts.count == 1 { return counts[0].text }
+        return counts.map { "\($0.text) in \($0.layers) layers" }.joined(separator: "; ")
+    }
+
     private var layerText: String {
         let dense = layers - expertLayers
         return "\(layers)\(dense > 0 ? " (\(dense) without experts)" : ""), embedding "
@@ -151,7 +179,7 @@ struct ModelFacts: Encodable {
             ("name", name),
             ("architecture", architecture),
             ("layers", layerText),
-            ("attention", "\(heads) heads of \(headSize), \(keyValueHeads) for keys and values"),
+            ("attention", attention),
             ("rotary base", "\(ropeBase)"),
             (
                 "experts",
