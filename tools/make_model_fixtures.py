@@ -52,6 +52,13 @@ MODELS = [
           tie_word_embeddings=True),
      {"attn_q": Kind.Q4_K, "attn_k": Kind.Q4_K, "attn_v": Kind.Q6_K, "attn_output": Kind.Q8_0,
       "gate_exps": Kind.Q4_K, "up_exps": Kind.Q4_K, "down_exps": Kind.Q6_K, "token_embd": Kind.Q6_K}),
+    # Ternary experts, one of them for each token, between full-precision weights (MoTE, arXiv 2506.14435).
+    ("qwen3moe-ternary", "qwen3moe",
+     dict(hidden_size=256, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, head_dim=32,
+          num_experts=3, num_experts_per_tok=1, norm_topk_prob=True, moe_intermediate_size=256, intermediate_size=256,
+          tie_word_embeddings=True),
+     {"attn": Kind.Q8_0, "gate_exps": Kind.TQ1_0, "up_exps": Kind.TQ2_0, "down_exps": Kind.TQ2_0,
+      "token_embd": Kind.Q8_0}),
     ("olmoe-f16", "olmoe",
      dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, intermediate_size=24,
           num_experts=8, num_experts_per_tok=3, norm_topk_prob=False, tie_word_embeddings=False),

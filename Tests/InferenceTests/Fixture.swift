@@ -8,8 +8,8 @@ import Testing
 /// transformers gives.
 enum Fixture {
     static let names = [
-        "qwen3moe-f32", "qwen3moe-bf16", "qwen3moe-q8_0", "qwen3moe-k-quants", "olmoe-f16",
-        "llama-moe-f32",
+        "qwen3moe-f32", "qwen3moe-bf16", "qwen3moe-q8_0", "qwen3moe-k-quants", "qwen3moe-ternary",
+        "olmoe-f16", "llama-moe-f32",
     ]
 
     static func path(_ file: String) -> String {
