@@ -133,6 +133,8 @@ struct ServiceTests {
         let service = try await RunningService()
         for _ in 0..<3 {
             let client = try service.client()
+            // Counted up, not running now: a short answer may be over before it is seen to run.
+            let before = try await service.metric("generated_tokens_total")
             let body = chat(200, #", "stream": \#(streams)"#)
             client.send(
                 "POST \(chatPath) HTTP/1.1\r\nhost: a\r\ncontent-length: \(body.utf8.count)\r\n\r\n\(body)"
@@ -140,7 +142,7 @@ struct ServiceTests {
             if streams {
                 #expect(try await client.receive(until: "data: ").contains("text/event-stream"))
             } else {
-                while try await service.metric("running_sequences") == 0 {}
+                while try await service.metric("generated_tokens_total") == before {}
             }
         }
         while try await service.metric("running_sequences") > 0 {}
