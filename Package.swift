@@ -81,6 +81,7 @@ let package = Package(
                 "CHost", "CKernels", "ExpertStreaming", "Inference", "ModelFormats", "Quantization",
             ],
             swiftSettings: swiftSettings),
+        .target(name: "Benchmarking", dependencies: ["CHost"], swiftSettings: swiftSettings),
         .target(name: "JSONTree", swiftSettings: swiftSettings),
         .target(name: "ChatTemplates", dependencies: ["JSONTree"], swiftSettings: swiftSettings),
         .target(name: "Constraints", dependencies: ["JSONTree"], swiftSettings: swiftSettings),
@@ -112,8 +113,9 @@ let package = Package(
         .executableTarget(
             name: "sluice",
             dependencies: [
-                "CHost", "ChatTemplates", "ExpertStreaming", "Generation", "Inference", "JSONTree",
-                "Measuring", "ModelFormats", "Packing", "Profiling", "Quantization", "Serving",
+                "Benchmarking", "CHost", "ChatTemplates", "ExpertStreaming", "Generation",
+                "Inference", "JSONTree", "Measuring", "ModelFormats", "Packing", "Profiling",
+                "Quantization", "Serving",
                 "SluiceClient", "Tokenization",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
@@ -181,6 +183,9 @@ let package = Package(
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
             ],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "BenchmarkingTests", dependencies: ["Benchmarking", "CHost"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "MeasuringTests",

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Benchmarking
 import CHost
 import ExpertStreaming
 import Generation

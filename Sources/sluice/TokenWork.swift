@@ -1,3 +1,4 @@
+import Benchmarking
 import Inference
 import Measuring
 import ModelFormats
