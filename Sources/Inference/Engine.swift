@@ -64,6 +64,10 @@ internal import Quantization
     public var routing: Routing { selection.routing }
     /// Planes of an expert at full width.
     public var planesPerExpert: Int { selection.planes }
+    /// Planes of an expert that are in memory, 0 for none. `layer` counts those with experts.
+    public func residentPlanes(layer: Int, expert: Int) -> Int {
+        streamer.residentPlanes(layer: layer, expert: expert)
+    }
     /// The rung of the I/O ladder in use, and why not a higher one.
     public var ioMode: IOMode { streamer.mode }
     public var ioModeReason: String { streamer.modeReason }

@@ -6,6 +6,7 @@ struct BenchCommand: ParsableCommand {
         subcommands: [
             BenchSpeedCommand.self, BenchDecodeCommand.self, BenchPrefillCommand.self,
             BenchKernelsCommand.self, BenchQualityCommand.self, BenchResizeCommand.self,
+            BenchPointCommand.self,
         ],
         defaultSubcommand: BenchSpeedCommand.self)
 }

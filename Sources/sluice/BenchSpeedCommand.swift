@@ -1,8 +1,6 @@
 import ArgumentParser
 import Benchmarking
-import CHost
 import ExpertStreaming
-import Generation
 import Inference
 import ModelFormats
 import Tokenization
@@ -69,8 +67,14 @@ struct BenchSpeedCommand: ParsableCommand {
         }
     }
 
+    private func measurement(_ tokens: [Int32]?) -> DecodeMeasurement {
+        DecodeMeasurement(
+            prompt: prompt, warmUp: warmUp, count: count,
+            tokens: tokens.map { .given($0) } ?? .drawn)
+    }
+
     /// Tokens of a run: prompt, those that fill the cache, those measured.
-    private var total: Int { prompt + warmUp + count }
+    private var total: Int { measurement(nil).total }
 
     /// The ids of prompt and decode; nil to draw them.
     private func tokens(_ description: ModelDescription) throws -> [Int32]? {
@@ -104,39 +108,14 @@ struct BenchSpeedCommand: ParsableCommand {
         }
         var engine = try Engine(model: description, options: options, plan: plan)
         try engine.forceRouting(routing)
-        var draw = SamplerSettings()
-        draw.temperature = 1
-        draw.seed = 1
-        var sampler = Sampler(settings: draw, vocabularyCount: description.vocabularyCount)
-        var id: Int32 = 0
-        var start = host_nanoseconds()
-        if prompt > 0 {
-            try engine.prefill(promptIDs(tokens, description.vocabularyCount), from: 0)
-            if tokens == nil { id = unsafe sampler.draw(engine.logits) }
-        }
-        let promptSeconds = Double(host_nanoseconds() - start) / 1e9
-        var before = engine.statistics
-        for position in prompt..<total {
-            if position == prompt + warmUp {
-                before = engine.statistics
-                start = host_nanoseconds()
-            }
-            id = tokens.map { $0[position] } ?? id
-            try engine.decode(id, at: position)
-            if tokens == nil { id = unsafe sampler.draw(engine.logits) }
-        }
-        let seconds = Double(host_nanoseconds() - start) / 1e9
-        let statistics = engine.statistics - before
+        let measured = try measurement(tokens).run(&engine)
+        let statistics = measured.statistics
         return SpeedRun(
-            promptSeconds: promptSeconds, seconds: seconds, tokens: count, statistics: statistics,
+            promptSeconds: measured.promptSeconds, seconds: measured.seconds, tokens: count,
+            statistics: statistics,
             misses: MissFigures(
                 statistics.misses, policy: engine.missPolicy, planes: engine.planesPerExpert),
             engine: EngineFigures(engine))
-    }
-
-    /// The text's first tokens; without a text, ids from all over the vocabulary.
-    private func promptIDs(_ tokens: [Int32]?, _ vocabulary: Int) -> [Int32] {
-        tokens.map { Array($0[..<prompt]) } ?? (1...prompt).map { Int32($0 * 7919 % vocabulary) }
     }
 }
 

@@ -54,7 +54,7 @@ struct DoctorCommand: ParsableCommand {
                 options.threads = engine.threads
                 options.io = engine.io.mode
             }
-            let place = try disk ?? Self.largestFile(of: description!)
+            let place = try disk ?? description!.largestFile()
             let sample = try SampleFile(at: place)
             defer { sample.remove() }
             let diagnosis = try Diagnosis(
@@ -64,20 +64,6 @@ struct DoctorCommand: ParsableCommand {
                 json ? try JSONOutput.text(diagnosis) : DoctorText.of(diagnosis, description))
             if !diagnosis.canRun { throw Failure.configuration }
         }
-    }
-
-    /// Of a split model, the file with the most experts: the largest.
-    private static func largestFile(of model: ModelDescription) throws -> String {
-        try model.file.paths.max { try fileBytes($0) < fileBytes($1) } ?? ""
-    }
-
-    private static func fileBytes(_ path: String) throws -> Int {
-        var status = stat()
-        guard unsafe stat(path, &status) == 0 else {
-            throw InputError(
-                "\(path): cannot be opened: \(Console.reason())", code: Failure.noInput)
-        }
-        return Int(status.st_size)
     }
 }
 
