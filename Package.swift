@@ -118,6 +118,7 @@ let package = Package(
                 "Quantization", "Serving",
                 "SluiceClient", "Tokenization",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "TOMLKit", package: "TOMLKit"),
             ],
             swiftSettings: swiftSettings),
 

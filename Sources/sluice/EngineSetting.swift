@@ -42,6 +42,7 @@ struct EngineSetting {
             switch name {
             case "cache": arguments.cache = try parsed(name, value, CacheSize(value))
             case "memory": arguments.memory = try parsed(name, value, ByteSize(value))
+            case "ctx": arguments.ctx = try parsed(name, value, Int(value))
             case "chunk": arguments.chunk = try parsed(name, value, Int(value))
             case "threads": arguments.threads = try parsed(name, value, Int(value))
             case "io": arguments.io = try parsed(name, value, IOArgument(rawValue: value))

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Benchmarking
 import ExpertStreaming
 import Glibc
 import Inference
@@ -39,6 +40,8 @@ enum Failure {
             throw report("\(error)", badData)
         } catch let error as TraceError {
             throw report("\(error)", code(error.kind))
+        } catch let error as BenchmarkingError {
+            throw report("\(error)", unavailable)
         } catch let error as EvictionPolicyError {
             throw report("\(error)", usage)
         } catch let error as ServiceError {

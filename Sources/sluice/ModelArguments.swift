@@ -330,17 +330,25 @@ enum ModelLocation {
         if let variable = unsafe getenv("SLUICE_DEMO_MODEL") {
             return unsafe String(cString: variable)
         }
-        var folder = executableFolder()
-        while let last = folder.lastIndex(of: "/") {
-            let candidate = "\(folder)/tools/demo-model/sluice-demo.gguf"
-            if unsafe access(candidate, R_OK) == 0 { return candidate }
-            folder = String(folder[..<last])
+        if let file = besideExecutable(
+            "tools/demo-model/sluice-demo.gguf", installed: "/usr/share/sluice/sluice-demo.gguf")
+        {
+            return file
         }
-        let installed = "/usr/share/sluice/sluice-demo.gguf"
-        if unsafe access(installed, R_OK) == 0 { return installed }
         throw InputError(
             "no MODEL given and the demo model is not installed; name a GGUF file, or set "
                 + "SLUICE_DEMO_MODEL to the demo model's path", code: Failure.noInput)
+    }
+
+    /// A file or folder of a checkout that the executable lies in, or where a package installs it.
+    static func besideExecutable(_ path: String, installed: String?) -> String? {
+        var folder = executableFolder()
+        while let last = folder.lastIndex(of: "/") {
+            let candidate = "\(folder)/\(path)"
+            if unsafe access(candidate, R_OK) == 0 { return candidate }
+            folder = String(folder[..<last])
+        }
+        return installed.flatMap { unsafe access($0, R_OK) == 0 ? $0 : nil }
     }
 
     /// Opens and checks the model.

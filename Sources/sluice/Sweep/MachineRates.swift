@@ -38,14 +38,15 @@ enum MachineRates {
 extension ModelDescription {
     /// Of a split model, the file with the most experts: the largest.
     func largestFile() throws -> String {
-        func bytes(_ path: String) throws -> Int {
-            var status = stat()
-            guard unsafe stat(path, &status) == 0 else {
-                throw InputError(
-                    "\(path): cannot be opened: \(Console.reason())", code: Failure.noInput)
-            }
-            return Int(status.st_size)
-        }
-        return try file.paths.max { try bytes($0) < bytes($1) } ?? ""
+        try file.paths.max { try fileSize($0) < fileSize($1) } ?? ""
     }
+}
+
+/// Bytes of a file.
+func fileSize(_ path: String) throws -> Int {
+    var status = stat()
+    guard unsafe stat(path, &status) == 0 else {
+        throw InputError("\(path): cannot be opened: \(Console.reason())", code: Failure.noInput)
+    }
+    return Int(status.st_size)
 }

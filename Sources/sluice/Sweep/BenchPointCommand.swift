@@ -20,6 +20,9 @@ struct BenchPointCommand: ParsableCommand {
 
     @Option var setting = ""
 
+    /// What a sweep asks for.
+    static let heatTokens = 16
+
     /// Tokens more, which do not count in the time, for the map of experts.
     @Option var heat = 0
 
@@ -201,6 +204,21 @@ struct MeasuredTokens: ParsableArguments {
         if count < 1 { throw ValidationError("-n \(count) measures nothing.") }
         if warmUp < 0 { throw ValidationError("--warm-up \(warmUp) is negative.") }
         if prompt < 0 { throw ValidationError("--prompt \(prompt) is negative.") }
+    }
+
+    /// Positions that a run takes.
+    var total: Int { prompt + warmUp + count }
+
+    /// As options.
+    var words: [String] {
+        ["-n", "\(count)", "--warm-up", "\(warmUp)", "--prompt", "\(prompt)", "--text", text]
+    }
+
+    /// As options for people: a text without its folder.
+    var shownWords: [String] {
+        Array(words.dropLast()) + [
+            text == "drawn" || text == "fixed" ? text : quoted(lastPart(text))
+        ]
     }
 
     func measurement(of model: ModelDescription) throws -> DecodeMeasurement {

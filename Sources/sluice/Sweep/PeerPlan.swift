@@ -1,0 +1,82 @@
+import Benchmarking
+import Glibc
+
+/// llama.cpp as a peer: what can be set about it, and its points.
+struct PeerPlan {
+    /// One way of running it.
+    struct Setting: Hashable {
+        var load = "mmap"
+        var repacks = false
+        /// Each thread on a processor of its own.
+        var pins = false
+        /// Nil for the machine's own.
+        var readAheadKilobytes: Int?
+
+        static let defaults = Setting()
+
+        /// What is searched: how far the kernel reads ahead of a page that is missing, which decides
+        /// everything where the file does not fit, and, where it does, how it is loaded.
+        static func searched(fitsInMemory: Bool) -> [Setting] {
+            var settings = [64, 128, 256, 512].map { Setting(pins: true, readAheadKilobytes: $0) }
+            settings.append(Setting(pins: true))
+            guard fitsInMemory else { return settings }
+            settings.append(Setting(load: "none", repacks: true, pins: true))
+            settings.append(Setting(load: "dio", repacks: true, pins: true))
+            return settings
+        }
+
+        var words: String {
+            var words = ["load=\(load)"]
+            if repacks { words.append("repack") }
+            if pins { words.append("pinned") }
+            words.append("read-ahead=\(readAheadKilobytes.map { "\($0)k" } ?? "own")")
+            return words.joined(separator: " ")
+        }
+    }
+
+    let python: String
+    let script: String
+
+    init(python: String) throws {
+        guard
+            let script = ModelLocation.besideExecutable(
+                "benchmarks/llama-peer.py", installed: nil)
+        else {
+            throw InputError(
+                "--llama-cpp: benchmarks/llama-peer.py is not there; run the program of a checkout",
+                code: Failure.noInput)
+        }
+        self.python = python
+        self.script = script
+    }
+
+    func point(
+        _ group: SweepPlan.Group, _ setting: Setting, role: String?, tokens: MeasuredTokens,
+        repeats: Int
+    ) throws -> PlannedPoint {
+        var point = BenchmarkPoint(
+            engine: .llamaCpp, model: group.model.name, setting: setting.words,
+            threads: group.threads, promptTokens: tokens.prompt, warmUpTokens: tokens.warmUp,
+            tokens: tokens.count)
+        point.role = role
+        point.memoryLimitBytes = group.memoryBytes
+        point.diskLimitBytesPerSecond = group.diskBytesPerSecond
+        point.board = group.board?.name
+        point.routing = group.model.traceName
+        var process = [
+            python, script, try group.model.description.file.paths[0], "--point", "-n",
+            "\(tokens.count)", "--warm-up", "\(tokens.warmUp)", "--prompt", "\(tokens.prompt)",
+            "--threads", "\(group.threads)", "--load", setting.load,
+        ]
+        if setting.repacks { process.append("--repack") }
+        if setting.pins { process.append("--pin") }
+        if let trace = group.model.trace { process += ["--replay-routing", trace] }
+        let command =
+            ["sluice", "bench", "sweep", group.model.name, "--cache", "auto", "--llama-cpp"]
+            + group.options + tokens.shownWords + ["--repeat", "\(repeats)", "-o", "NAME"]
+        return PlannedPoint(
+            point: point, command: command.joined(separator: " "), process: process,
+            limits: try group.limits(), readAheadKilobytes: setting.readAheadKilobytes,
+            files: group.model.description.file.paths, group: group.name)
+    }
+}

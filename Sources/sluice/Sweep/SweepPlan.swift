@@ -1,0 +1,123 @@
+import Benchmarking
+import ExpertStreaming
+import Inference
+
+/// The points of a sweep.
+struct SweepPlan {
+    /// What points share that are compared with each other.
+    struct Group {
+        var model: SweptModel
+        /// Nil where every point has as much as its plan takes.
+        var memoryBytes: Int?
+        /// Without a limit on memory.
+        var isUnlimited = false
+        var diskBytesPerSecond: Double?
+        var board: BoardLimits?
+        var link: String?
+        var threads: Int
+
+        /// Of the group, in the words of the command's options.
+        var options: [String] {
+            var words: [String] = []
+            if let board { words += ["--board", board.name] }
+            if board == nil {
+                if isUnlimited { words += ["--memory-limit", "none"] }
+                if let memoryBytes { words += ["--memory-limit", ByteSize.short(memoryBytes)] }
+                if let diskBytesPerSecond {
+                    words += ["--disk-limit", rateText(diskBytesPerSecond)]
+                }
+            } else if let link {
+                words += ["--link", quoted(link)]
+            }
+            if let trace = model.traceName { words += ["--replay-routing", trace] }
+            return words + ["--threads", "\(threads)"]
+        }
+
+        var name: String { ([model.name] + options).joined(separator: " ") }
+
+        func limits() throws -> Limits? {
+            guard memoryBytes != nil || diskBytesPerSecond != nil else { return nil }
+            return Limits(
+                memoryBytes: memoryBytes, diskBytesPerSecond: diskBytesPerSecond,
+                diskPath: try model.description.largestFile())
+        }
+    }
+
+    /// The point of one setting in a group; nil where its memory does not suffice, with the reason.
+    static func point(
+        _ group: Group, cache: String, setting: String, tokens: MeasuredTokens, repeats: Int
+    ) throws -> (point: PlannedPoint?, problem: String?) {
+        let words = ["cache=\(cache)", group.board?.setting ?? "", setting]
+            .filter { !$0.isEmpty }.joined(separator: " ")
+        let description = group.model.description
+        var arguments = try EngineArguments.parse([])
+        let parsed = try EngineSetting(words)
+        try parsed.apply(to: &arguments)
+        var options = try arguments.options(for: description, replaying: group.model.trace != nil)
+        try parsed.apply(to: &options)
+        options.threads = options.threads ?? group.threads
+        options.context =
+            options.context
+            ?? min(description.contextLength, tokens.total + 1 + BenchPointCommand.heatTokens)
+        options.memoryBytes = options.memoryBytes ?? group.memoryBytes
+        let plan: MemoryPlan
+        do { plan = try MemoryPlan(model: description, options: options) } catch {
+            return (nil, "\(group.name): \(words) is left out: \(error)")
+        }
+        var limits = try group.limits()
+        if group.memoryBytes == nil, !group.isUnlimited {
+            limits = limits ?? Limits(diskPath: try description.largestFile())
+            limits?.memoryBytes = plan.totalBytes + spareBytes
+        }
+        var point = BenchmarkPoint(
+            engine: .sluice, model: group.model.name, setting: words, threads: plan.threads,
+            promptTokens: tokens.prompt, warmUpTokens: tokens.warmUp, tokens: tokens.count)
+        point.cache = cache
+        point.memoryLimitBytes = group.memoryBytes
+        point.diskLimitBytesPerSecond = group.diskBytesPerSecond
+        point.board = group.board?.name
+        point.routing = group.model.traceName
+        var process =
+            ["/proc/self/exe", "bench", "point", group.model.path, "--threads", "\(plan.threads)"]
+            + ["--ctx", "\(plan.context)"] + tokens.words
+        process += ["--setting", words]
+        if let trace = group.model.trace { process += ["--replay-routing", trace] }
+        let command =
+            ["sluice", "bench", "sweep", group.model.name, "--cache", cache]
+            + (setting.isEmpty ? [] : ["--setting", quoted(setting)])
+            + group.options + tokens.shownWords + ["--repeat", "\(repeats)", "-o", "NAME"]
+        return (
+            PlannedPoint(
+                point: point, command: command.joined(separator: " "), process: process,
+                limits: limits, files: description.file.paths, group: group.name), nil
+        )
+    }
+
+    /// What a process takes before anything is planned: its code, and the plan itself.
+    private static let spareBytes = 16 << 20
+}
+
+extension ByteSize {
+    /// As options take it, in the largest unit that it is a whole number of: "3G".
+    static func short(_ bytes: Int) -> String {
+        for (shift, unit) in [(30, "G"), (20, "M"), (10, "K")] where bytes % (1 << shift) == 0 {
+            return "\(bytes >> shift)\(unit)"
+        }
+        return "\(bytes)"
+    }
+}
+
+/// A rate as `--disk-limit` takes it.
+func rateText(_ bytesPerSecond: Double) -> String {
+    let gigabytes = bytesPerSecond / 1e9
+    let text = gigabytes >= 1 ? "\(gigabytes)G" : "\(bytesPerSecond / 1e6)M"
+    return text.replacing(".0G", with: "G").replacing(".0M", with: "M")
+}
+
+/// A word as a shell takes it.
+func quoted(_ word: String) -> String {
+    let plain = word.utf8.allSatisfy { byte in
+        byte > 0x2A && byte < 0x7F && !"\\;<>?[]^`{|}~".utf8.contains(byte)
+    }
+    return plain && !word.isEmpty ? word : "'" + word.replacing("'", with: "'\\''") + "'"
+}
