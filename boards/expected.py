@@ -10,8 +10,8 @@ Nothing here is measured. A token takes the longer of two times, which go on sid
 
     seconds = max(bytes touched / DRAM rate, bytes missed / NVMe rate)
 
-Bytes follow from the models' shapes and formats, memory for experts from the board's profile, hits from published
-routing traces replayed at that cache size. What the arithmetic itself takes, contexts, and heat come on top.
+Rates come from the board's board.toml, bytes from the models' shapes and formats, memory for experts from the board's
+profile, hits from published routing traces replayed at that cache size. What the arithmetic itself takes, contexts, and heat come on top.
 """
 
 import pathlib
@@ -20,18 +20,6 @@ import tomllib
 
 HERE = pathlib.Path(__file__).resolve().parent
 GIB, MIB = 1 << 30, 1 << 20
-
-# Rates in GB/s (10^9 bytes). DRAM: what the memory's width and clock give; of that the share that plain reads by the
-# compute cores reach. For the Pi 5 both are published (17 and 11.4); the other shares are assumptions, to be replaced by
-# what `sluice doctor` measures. NVMe: 1 MiB reads at random, published for the Pi 5, else what the slot carries in practice.
-BOARDS = {
-    "raspberry-pi-5-8gb": ("Raspberry Pi 5, 8 GB", 17.1, 0.67, [("PCIe 2 x1", 0.44), ("PCIe 3 x1", 0.86)]),
-    "raspberry-pi-5-16gb": ("Raspberry Pi 5, 16 GB", 17.1, 0.67, [("PCIe 2 x1", 0.44), ("PCIe 3 x1", 0.86)]),
-    "jetson-orin-nano-8gb": ("Jetson Orin Nano, 8 GB", 68.0, 0.50, [("PCIe 3 x4", 3.0)]),
-    "jetson-orin-nx-16gb": ("Jetson Orin NX, 16 GB", 102.4, 0.40, [("PCIe 3 x4", 3.0)]),
-    "rk3588-16gb": ("RK3588, 16 GB", 34.1, 0.60, [("PCIe 2 x1", 0.42), ("PCIe 3 x4", 3.0)]),
-    "n100-16gb": ("Intel N100, 16 GB", 38.4, 0.65, [("PCIe 3 x1", 0.86), ("PCIe 3 x4", 3.0)]),
-}
 
 # Bytes of 256 weights.
 Q4_K, Q6_K, F32 = 144, 210, 1024
@@ -121,23 +109,34 @@ def speed(model, profile, dram, nvme):
     return multiple, hits, 1 / max(memory, disk), "NVMe" if disk > memory else "DRAM"
 
 
-def profile_of(board):
-    return tomllib.loads((HERE / board / "profile").read_text())
+class Board:
+    """A folder: board.toml is what the board has, profile what Sluice is given of it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        facts = tomllib.loads((folder / "board.toml").read_text())
+        self.profile = tomllib.loads((folder / "profile").read_text())
+        self.name, self.memory_bytes = facts["name"], facts["memory_bytes"]
+        self.peak, self.rate = facts["dram_gbs"], facts["dram_gbs"] * facts["dram_share"]
+        self.slots = [(drive["link"], drive["gbs"]) for drive in facts["nvme"]]
+
+
+def boards():
+    """All of them, the slowest memory first."""
+    return sorted((Board(path.parent) for path in HERE.glob("*/board.toml")), key=lambda board: (board.peak, board.memory_bytes))
 
 
 def rows(board):
-    title, peak, share, slots = BOARDS[board]
-    profile = profile_of(board)
     for name in MODELS:
         model = Model(name)
-        for slot, nvme in slots:
-            found = speed(model, profile, peak * share, nvme)
+        for slot, nvme in board.slots:
+            found = speed(model, board.profile, board.rate, nvme)
             if found is None:
-                yield [title, slot, name, "does not fit", "", "", ""]
+                yield [board.name, slot, name, "does not fit", "", "", ""]
                 continue
             multiple, hits, tokens, bound = found
             held = "all" if hits == 1 else f"{multiple:.1f}x"
-            yield [title, slot, name, held, f"{hits * 100:.0f} %", f"{tokens:.1f}", bound]
+            yield [board.name, slot, name, held, f"{hits * 100:.0f} %", f"{tokens:.1f}", bound]
 
 
 def table(heads, lines):
@@ -146,16 +145,15 @@ def table(heads, lines):
 
 def summary():
     heads = ["board", "NVMe", "model", "expert cache", "hits", "tok/s at most", "bound by"]
-    return table(heads, [row for board in BOARDS for row in rows(board)])
+    return table(heads, [row for board in boards() for row in rows(board)])
 
 
 def of_board(board):
-    _, peak, share, slots = BOARDS[board]
-    profile = profile_of(board)
+    profile = board.profile
     lines = [row[1:] for row in rows(board)]
-    rates = ", ".join(f"{rate:g} GB/s ({slot})" for slot, rate in slots)
+    rates = ", ".join(f"{rate:g} GB/s ({slot})" for slot, rate in board.slots)
     return (
-        f"Computed by `boards/expected.py`, not measured: DRAM {peak:g} GB/s, of which {peak * share:.1f} are taken to be "
+        f"Computed by `boards/expected.py`, not measured: DRAM {board.peak:g} GB/s, of which {board.rate:.1f} are taken to be "
         f"reached; NVMe {rates}; memory {profile['memory']}, {profile['slots']} x {profile['ctx']} positions in "
         f"{profile['kv']}. Ceilings: the slower of all bytes of a token from DRAM and of its missing experts from NVMe.\n\n"
         + table(["NVMe", "model", "expert cache", "hits", "tok/s at most", "bound by"], lines)
@@ -169,7 +167,7 @@ def main():
     if sys.argv[1:] not in ([], ["--check"]):
         sys.exit(__doc__.strip())
     stale = []
-    for path, text in [(HERE / "README.md", summary())] + [(HERE / b / "README.md", of_board(b)) for b in BOARDS]:
+    for path, text in [(HERE / "README.md", summary())] + [(board.folder / "README.md", of_board(board)) for board in boards()]:
         old = path.read_text()
         start, end = old.index(BEGIN) + len(BEGIN), old.index(END)
         new = f"{old[:start]}\n{text}\n{old[end:]}"
