@@ -271,7 +271,7 @@ import Testing
     // MARK: In an engine
 
     /// A guess may be right or wrong, early or late: it changes no bit.
-    @Test(arguments: Fixture.names, Arithmetic.allCases)
+    @Test(arguments: Fixture.parallelNames, Arithmetic.allCases)
     func guessesChangeNoBit(name: String, arithmetic: Arithmetic) throws {
         let model = try Fixture.model(name)
         let ids = try Fixture.ids(name)

@@ -1,3 +1,4 @@
+import CAllocationCounter
 import Glibc
 import ModelFormats
 import Testing
@@ -11,6 +12,14 @@ enum Fixture {
         "qwen3moe-f32", "qwen3moe-bf16", "qwen3moe-q8_0", "qwen3moe-k-quants", "qwen3moe-ternary",
         "olmoe-f16", "llama-moe-f32",
     ]
+
+    /// For tests of what several threads do, again and again: under the thread sanitizer, which is
+    /// many times slower, one model of each architecture. Formats of weights know of no threads.
+    static let parallelNames: [String] = {
+        guard thread_sanitizer_watches() != 0 else { return names }
+        print("skipped the tiny models of other formats, in tests that vary threads")
+        return ["qwen3moe-k-quants", "olmoe-f16", "llama-moe-f32"]
+    }()
 
     static func path(_ file: String) -> String {
         let tests = #filePath.split(separator: "/", omittingEmptySubsequences: false).dropLast(2)

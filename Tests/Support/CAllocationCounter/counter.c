@@ -9,6 +9,15 @@
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define SANITIZED 1
 #endif
+#if __has_feature(thread_sanitizer)
+#define WATCHES_THREADS 1
+#endif
+#endif
+
+#ifdef WATCHES_THREADS
+int thread_sanitizer_watches(void) { return 1; }
+#else
+int thread_sanitizer_watches(void) { return 0; }
 #endif
 
 static _Thread_local uint64_t of_this_thread;
