@@ -337,14 +337,17 @@ def point(arguments):
     for first in range(0, arguments.prompt, engine.chunk):
         engine.decode(ids[first:min(first + engine.chunk, arguments.prompt)])
     prefill_seconds = time.perf_counter() - started
-    counted = arguments.prompt + arguments.warm_up
-    for position in range(arguments.prompt, counted):
+    began, position = time.perf_counter(), arguments.prompt
+    # Where a token takes seconds, half of the time is for filling the page cache, and two tokens are the least that counts.
+    while position < arguments.prompt + arguments.warm_up and time.perf_counter() - began < arguments.seconds / 2:
         engine.decode(ids[position:position + 1])
+        position += 1
     faults, seconds = major_faults(), []
-    for position in range(counted, total):
+    while len(seconds) < arguments.n and (len(seconds) < 2 or time.perf_counter() - began < arguments.seconds):
         started = time.perf_counter()
         engine.decode(ids[position:position + 1])
         seconds.append(time.perf_counter() - started)
+        position += 1
     io_mode = [LOAD_NAMES[arguments.load]] + ["repacked"] * arguments.repack + ["threads pinned"] * arguments.pin
     result = dict(
         engine=f"llama.cpp (llama-cpp-python {engine.llama.__version__})", decode_tokens_per_second=len(seconds) / sum(seconds),

@@ -109,7 +109,9 @@ public struct SweepStore {
         let report = report
         try Self.write(Array(report.html().utf8), to: "\(folder)/report.html")
         try Self.write(Array(report.csv().utf8), to: "\(folder)/report.csv")
-        try Self.write(Array(report.json().utf8), to: "\(folder)/report.json")
+        do { try Self.write(Array(report.json().utf8), to: "\(folder)/report.json") } catch {
+            throw BenchmarkingError("\(error)")
+        }
     }
 
     /// Adds what settings cost in quality, and writes the head anew.

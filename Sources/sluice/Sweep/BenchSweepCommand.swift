@@ -111,7 +111,7 @@ struct BenchSweepCommand: ParsableCommand {
         try Failure.reporting {
             // Before anything is changed that it would have to put back.
             let guardian = try Guardian(
-                executable: "/proc/self/exe", arguments: ["sluice", "bench", "guard"])
+                executable: "/proc/self/exe", arguments: ["bench", "guard"])
             defer { guardian.close() }
             let models = try models(named: self.models.isEmpty ? ["demo"] : self.models)
             let groups = try groups(models)
@@ -267,7 +267,7 @@ struct BenchSweepCommand: ParsableCommand {
         _ group: SweepPlan.Group, _ tokens: MeasuredTokens, _ runner: SweepRunner,
         _ store: inout SweepStore
     ) throws -> [PlannedPoint] {
-        let plan = try PeerPlan(python: peers.python)
+        let plan = try PeerPlan(python: peers.python, seconds: peers.peerSeconds)
         var short = tokens
         short.count = peers.searchTokens
         short.warmUp = min(short.warmUp, 2)
@@ -374,9 +374,10 @@ struct BenchSweepCommand: ParsableCommand {
 enum Today {
     static var text: String {
         var now = time(nil)
-        var parts = tm()
+        var parts = unsafe tm()
         unsafe gmtime_r(&now, &parts)
         func two(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
-        return "\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))"
+        let (year, month, day) = unsafe (parts.tm_year, parts.tm_mon, parts.tm_mday)
+        return "\(year + 1900)-\(two(month + 1))-\(two(day))"
     }
 }

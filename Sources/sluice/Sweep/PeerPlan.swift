@@ -1,5 +1,6 @@
 import Benchmarking
-import Glibc
+import Inference
+import ModelFormats
 
 /// llama.cpp as a peer: what can be set about it, and its points.
 struct PeerPlan {
@@ -36,8 +37,10 @@ struct PeerPlan {
 
     let python: String
     let script: String
+    /// A run ends after so long, with the tokens that it has.
+    let seconds: Double
 
-    init(python: String) throws {
+    init(python: String, seconds: Double) throws {
         guard
             let script = ModelLocation.besideExecutable(
                 "benchmarks/llama-peer.py", installed: nil)
@@ -47,6 +50,7 @@ struct PeerPlan {
                 code: Failure.noInput)
         }
         self.python = python
+        self.seconds = seconds
         self.script = script
     }
 
@@ -64,9 +68,9 @@ struct PeerPlan {
         point.board = group.board?.name
         point.routing = group.model.traceName
         var process = [
-            python, script, try group.model.description.file.paths[0], "--point", "-n",
+            python, script, group.model.description.file.paths[0], "--point", "-n",
             "\(tokens.count)", "--warm-up", "\(tokens.warmUp)", "--prompt", "\(tokens.prompt)",
-            "--threads", "\(group.threads)", "--load", setting.load,
+            "--threads", "\(group.threads)", "--load", setting.load, "--seconds", "\(seconds)",
         ]
         if setting.repacks { process.append("--repack") }
         if setting.pins { process.append("--pin") }

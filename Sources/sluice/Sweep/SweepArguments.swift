@@ -121,4 +121,10 @@ struct PeerArguments: ParsableArguments {
     @Option(
         help: ArgumentHelp("Tokens of every run of the search.", valueName: "tokens"))
     var searchTokens = 6
+
+    @Option(
+        help: ArgumentHelp(
+            "A peer's run ends after so long, with the tokens that it has (two at least).",
+            valueName: "seconds"))
+    var peerSeconds = 40.0
 }

@@ -1,6 +1,8 @@
+import ArgumentParser
 import Benchmarking
 import ExpertStreaming
 import Inference
+import ModelFormats
 
 /// The points of a sweep.
 struct SweepPlan {
@@ -66,7 +68,7 @@ struct SweepPlan {
         }
         var limits = try group.limits()
         if group.memoryBytes == nil, !group.isUnlimited {
-            limits = limits ?? Limits(diskPath: try description.largestFile())
+            limits = try limits ?? Limits(diskPath: description.largestFile())
             limits?.memoryBytes = plan.totalBytes + spareBytes
         }
         var point = BenchmarkPoint(
