@@ -142,6 +142,7 @@ enum ReportStyle {
             tbody + tbody { margin-top: 10px; }
             tbody tr { display: grid; grid-template-columns: repeat(auto-fill, minmax(138px, 1fr)); gap: 8px 14px; }
             tbody tr.again { display: block; margin-top: 10px; }
+            td .main, td small { white-space: normal; overflow-wrap: anywhere; }
             tbody th { grid-column: 1 / -1; max-width: none; font-size: 0.95rem; }
             tbody th, td, .glance td:nth-child(2), .again > td { padding: 0; border: 0; text-align: left; min-width: 0; }
             td[data-label]::before { content: attr(data-label); display: block; color: var(--dim); font-size: 12px; }
