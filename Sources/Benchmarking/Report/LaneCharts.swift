@@ -136,8 +136,7 @@ struct LaneChart {
             let top = Double(place) * pitch
             if isTight {
                 caption(&drawing, row, top + 12, figures: "")
-                drawing.text(
-                    percentiles(row), LaneChart.right, top + 27, .end, class: "dim")
+                drawing.text(percentiles(row), 0, top + 27, class: "dim")
             } else {
                 caption(&drawing, row, top + 12, figures: percentiles(row))
             }

@@ -198,7 +198,7 @@ struct ReportPage {
             "The memory and disk limits of \(board), on this machine's \(isX86 ? "x86 " : "")cores "
             + "(\(report.machine.processor), \(report.machine.instructionSet)). Hits and bytes are the "
             + "board's; tok/s is not, where the cores or the memory bandwidth are the limit. "
-            + "The commands below measure the rows on the board itself."
+            + "A row's command, run on the board without what sets these limits, fills in its own figures."
     }
 
     private func figure(

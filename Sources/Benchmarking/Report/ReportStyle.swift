@@ -61,7 +61,7 @@ enum ReportStyle {
         }
         .remarks li + li { margin-top: 4px; }
 
-        .charts { columns: 3 360px; column-gap: 24px; margin-bottom: 24px; }
+        .charts { columns: 3 348px; column-gap: 24px; margin-bottom: 24px; }
         figure { margin: 0 0 24px; max-width: 470px; break-inside: avoid; }
         .charts > figure:last-child { margin-bottom: 0; }
         figcaption { margin-bottom: 8px; line-height: 1.3; }
@@ -125,14 +125,15 @@ enum ReportStyle {
         summary { cursor: pointer; color: var(--accent); font-size: 0.82rem; }
         details pre { margin-top: 6px; }
 
-        @media screen and (min-width: 1080px) {
-            .beside { display: grid; grid-template-columns: 390px minmax(0, 1fr); gap: 24px; align-items: start; }
-            .beside figure { margin: 0; }
-        }
         @media (min-width: 760px) {
             .facts { grid-template-columns: repeat(4, 1fr); }
-            body { padding: 40px 32px 72px; }
-            figure { padding: 16px; border: 1px solid var(--line); border-radius: 10px; }
+            body { padding: 36px 20px 72px; }
+            figure { padding: 14px 12px; border: 1px solid var(--line); border-radius: 10px; }
+        }
+        @media screen and (min-width: 1080px) {
+            body { padding-inline: 32px; }
+            .beside { display: grid; grid-template-columns: 390px minmax(0, 1fr); gap: 24px; align-items: start; }
+            .beside figure { margin: 0; }
         }
         @media print, (max-width: 759px) {
             .scroll { border: 0; overflow: visible; }
@@ -143,6 +144,7 @@ enum ReportStyle {
             tbody tr { display: grid; grid-template-columns: repeat(auto-fill, minmax(138px, 1fr)); gap: 8px 14px; }
             tbody tr.again { display: block; margin-top: 10px; }
             td .main, td small { white-space: normal; overflow-wrap: anywhere; }
+            .glance td:nth-child(2) { grid-column: 1 / -1; }
             tbody th { grid-column: 1 / -1; max-width: none; font-size: 0.95rem; }
             tbody th, td, .glance td:nth-child(2), .again > td { padding: 0; border: 0; text-align: left; min-width: 0; }
             td[data-label]::before { content: attr(data-label); display: block; color: var(--dim); font-size: 12px; }
