@@ -21,6 +21,7 @@ from selenium.webdriver.chrome.service import Service
 SIZES = [(360, 800), (768, 1024), (1280, 900)]
 LEAST_TEXT = 12
 LEAST_CONTRAST = 4.5
+TALLEST_SHOT = 16000  # of a picture that Chromium makes
 
 # Every text that is shown: its size on the screen, its colour, and what lies under it.
 TEXTS = """
@@ -157,7 +158,9 @@ def check_page(driver, checks, address, width, height, scheme, shots):
     checks.check((luminance(ground) < 0.2) == (scheme == "dark"), where, f"the page is {scheme}", str(ground))
     driver.execute_script("document.querySelectorAll('details').forEach(one => one.open = false)")
     if shots:
-        picture = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
+        tall = driver.execute_script("return document.documentElement.scrollHeight")
+        picture = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": {
+            "x": 0, "y": 0, "width": width, "height": min(tall, TALLEST_SHOT), "scale": 1}})
         (shots / f"{width}-{scheme}.png").write_bytes(base64.b64decode(picture["data"]))
 
 

@@ -28,11 +28,19 @@ import Testing
     func anAxisEndsAtARoundFigureAboveAll(greatest: Double) throws {
         let axis = Axis.fromZero([greatest / 2, .nan, greatest], start: 200, end: 10)
         #expect(axis.high >= greatest && axis.high < greatest * 2)
-        #expect((3...9).contains(axis.ticks.count))
+        #expect((4...8).contains(axis.ticks.count))
         #expect(axis.place(0) == 200 && axis.place(axis.high) == 10)
         #expect(abs(axis.place(axis.high / 2) - 105) < 1e-9)
         #expect(try #require(axis.ticks.last).value <= axis.high * (1 + 1e-9))
         #expect(Set(axis.ticks.map(\.label)).count == axis.ticks.count)
+    }
+
+    @Test func anAxisOverBothSignsHasATickAtZero() {
+        let axis = Axis.fromZero([-0.3, 2.1], start: 0, end: 100)
+        #expect(axis.low == -0.5 && axis.high == 2.5)
+        #expect(axis.ticks.map(\.label) == ["-0.5", "0", "0.5", "1.0", "1.5", "2.0", "2.5"])
+        #expect(Axis.fromZero([-3], start: 0, end: 1).high == 0)
+        #expect(Axis.fromZero([0, .infinity], start: 0, end: 1).high == 1)
     }
 
     @Test func aLogarithmicAxisGivesEqualRatiosEqualLengths() {

@@ -19,13 +19,19 @@ struct Axis {
     let high: Double
     let start: Double
     let end: Double
+    /// Between the ticks of a linear axis, of which `low` is a multiple; nil to choose.
+    var step: Double?
 
-    /// From 0 to a round figure at or above the greatest of `values`.
+    /// Over 0 and all of `values`, from one round figure to another.
     static func fromZero(_ values: [Double], start: Double, end: Double) -> Axis {
-        let greatest = values.filter { $0.magnitude < Axis.largest }.max() ?? 0
-        let step = roundStep(greatest > 0 ? greatest : 1)
-        let high = (max(greatest, step) / step - 1e-9).rounded(.up) * step
-        return Axis(kind: .linear, low: 0, high: high, start: start, end: end)
+        let usable = values.filter { $0.magnitude < largest }
+        let least = min(usable.min() ?? 0, 0)
+        var greatest = max(usable.max() ?? 0, 0)
+        if least == greatest { greatest = 1 }
+        let step = roundStep(greatest - least)
+        return Axis(
+            kind: .linear, low: (least / step + 1e-9).rounded(.down) * step,
+            high: (greatest / step - 1e-9).rounded(.up) * step, start: start, end: end, step: step)
     }
 
     /// Over all of `values`, which are above 0, with room at both ends.
@@ -53,10 +59,11 @@ struct Axis {
     var ticks: [Tick] {
         switch kind {
         case .linear:
-            let step = Axis.roundStep(high - low)
+            let step = step ?? Axis.roundStep(high - low)
+            let first = (low / step).rounded()
             let count = min(max(Int(((high - low) / step).rounded()), 1), 10)
             return (0...count).map {
-                let value = low + Double($0) * step
+                let value = (first + Double($0)) * step
                 return Tick(value: value, label: Axis.label(value, step: step))
             }
         case .logarithmic:
@@ -66,6 +73,12 @@ struct Axis {
                 .filter { $0 >= low && $0 <= high }
                 .map { Tick(value: $0, label: Axis.label($0, step: $0)) }
         }
+    }
+
+    /// What the labels take beside a vertical axis, `suffix` behind each.
+    func labelWidth(suffix: String = "") -> Double {
+        Double(ticks.map(\.label.count).max() ?? 0) * Drawing.letterWidth
+            + Double(suffix.count) * Drawing.letterWidth
     }
 
     /// 1, 2 or 5 times a power of ten, of which three to seven make `length`.

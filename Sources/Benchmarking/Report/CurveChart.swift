@@ -8,15 +8,23 @@ struct CurveChart {
         self.curves = curves
         series = Array(curves.series.prefix(SeriesStyle.most))
         levels = Array(curves.levels.filter { $0.decode != nil }.prefix(SeriesStyle.most))
+        speeds =
+            series.flatMap { $0.points.map(\.row) }
+            .flatMap { [$0.decode?.greatest ?? 0, $0.bound ?? 0] }
+            + levels.map { $0.decode?.greatest ?? 0 }
+        left = max(Axis.fromZero(speeds, start: 0, end: 1).labelWidth() + 8, 34)
     }
 
-    private static let left = 38.0
+    /// Speeds that must find room.
+    private let speeds: [Double]
+    /// Where both drawings begin, so that one can stand below the other.
+    private let left: Double
     private static let right = Drawing.width - 10
     private static let top = 10.0
 
     private var horizontal: Axis {
         // Room at both ends, so that no marker and no label is cut.
-        let start = CurveChart.left + 12
+        let start = left + 12
         let end = CurveChart.right - 10
         let values = series.flatMap { $0.points.map(\.x) }
         if curves.names.isEmpty {
@@ -31,11 +39,7 @@ struct CurveChart {
     func throughput() -> Markup {
         let height = 236.0
         let bottom = height - 40
-        let rows = series.flatMap { $0.points.map(\.row) }
-        let values =
-            rows.flatMap { [$0.decode?.greatest ?? 0, $0.bound ?? 0] }
-            + levels.map { $0.decode?.greatest ?? 0 }
-        let vertical = Axis.fromZero(values, start: bottom, end: CurveChart.top)
+        let vertical = Axis.fromZero(speeds, start: bottom, end: CurveChart.top)
         var drawing = Drawing(
             height: height, title: "Decode speed against cache size", summary: summary)
         frame(&drawing, vertical, bottom: bottom)
@@ -43,7 +47,7 @@ struct CurveChart {
             guard let decode = level.decode else { continue }
             let y = vertical.place(decode.median)
             drawing.line(
-                CurveChart.left, y, CurveChart.right, y, class: "level l\(place % 3)")
+                left, y, CurveChart.right, y, class: "level l\(place % 3)")
         }
         for (place, one) in series.enumerated() {
             let style = SeriesStyle(index: place)
@@ -142,10 +146,10 @@ struct CurveChart {
     private func frame(_ drawing: inout Drawing, _ vertical: Axis, bottom: Double) {
         for tick in vertical.ticks {
             let y = vertical.place(tick.value)
-            drawing.line(CurveChart.left, y, CurveChart.right, y, class: "grid")
-            drawing.text(tick.label, CurveChart.left - 5, y + 4, .end)
+            drawing.line(left, y, CurveChart.right, y, class: "grid")
+            drawing.text(tick.label, left - 5, y + 4, .end)
         }
-        drawing.line(CurveChart.left, bottom, CurveChart.right, bottom, class: "axis")
+        drawing.line(left, bottom, CurveChart.right, bottom, class: "axis")
         var free = 0.0
         let places = Set(series.flatMap { $0.points.map(\.x) }).sorted()
         for x in places {
@@ -159,7 +163,7 @@ struct CurveChart {
         }
         drawing.text(
             curves.names.isEmpty ? "cache, times the experts of one token" : "cache",
-            (CurveChart.left + CurveChart.right) / 2, bottom + 35, .middle, class: "dim")
+            (left + CurveChart.right) / 2, bottom + 35, .middle, class: "dim")
     }
 
     private func whisker(

@@ -37,11 +37,11 @@ enum Figure {
         return words
     }
 
-    /// A share of 1 in percent; without its sign where that stands in a heading.
-    static func percent(_ share: Double?, sign: Bool = true) -> String {
+    /// A share of 1 in percent.
+    static func percent(_ share: Double?) -> String {
         guard let share, share.isFinite else { return missing }
         let value = share * 100
-        return fixed(value, value.magnitude >= 99.95 || value == 0 ? 0 : 1) + (sign ? " %" : "")
+        return fixed(value, value.magnitude >= 99.95 || value == 0 ? 0 : 1) + " %"
     }
 
     static func milliseconds(_ seconds: Double?) -> String { number(seconds.map { $0 * 1e3 }) }

@@ -119,7 +119,11 @@ struct LaneChart {
     func latency() -> Markup? {
         let timed = rows.filter { !$0.times.isEmpty }
         guard !timed.isEmpty else { return nil }
-        let pitch = 48.0
+        // Names that do not fit beside the figures get a line of their own.
+        let isTight = timed.contains {
+            name($0).count + percentiles($0).count + 2 > Int(Drawing.width / Drawing.letterWidth)
+        }
+        let pitch = isTight ? 62.0 : 48
         let bottom = Double(timed.count) * pitch + 2
         let axis = Axis.logarithmic(
             timed.flatMap { [$0.times.first ?? 1, $0.times.last ?? 1].map { $0 * 1e3 } },
@@ -130,12 +134,18 @@ struct LaneChart {
         horizontalAxis(&drawing, axis, top: 0, bottom: bottom, title: "ms, logarithmic")
         for (place, row) in timed.enumerated() {
             let top = Double(place) * pitch
-            caption(&drawing, row, top + 12, figures: percentiles(row))
-            histogram(&drawing, row, axis, top: top + 18, bottom: top + 44)
+            if isTight {
+                caption(&drawing, row, top + 12, figures: "")
+                drawing.text(percentiles(row), 0, top + 27, class: "dim")
+            } else {
+                caption(&drawing, row, top + 12, figures: percentiles(row))
+            }
+            let bottom = top + pitch - 4
+            histogram(&drawing, row, axis, top: bottom - 26, bottom: bottom)
             for (percentile, name) in [(0.5, "p50"), (0.9, "p90"), (0.99, "p99")] {
                 guard let seconds = row.seconds(percentile: percentile) else { continue }
                 let x = axis.place(seconds * 1e3)
-                drawing.line(x, top + 17, x, top + 45, class: "percentile \(name)")
+                drawing.line(x, bottom - 27, x, bottom + 1, class: "percentile \(name)")
             }
         }
         return drawing.svg

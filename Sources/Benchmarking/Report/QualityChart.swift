@@ -29,22 +29,16 @@ struct QualityChart {
     /// Points with numbers, which the table below explains.
     func scatter() -> Markup {
         let height = 250.0
-        let (left, right, top, bottom) = (46.0, Drawing.width - 12, 12.0, height - 42)
+        let (right, top, bottom) = (Drawing.width - 12, 12.0, height - 42)
         let drawn = settings.enumerated().filter {
             QualityChart.rise($0.element) != nil && $0.element.bytesReadPerToken.isFinite
         }
-        let rises = drawn.map { (QualityChart.rise($0.element) ?? 0) * 100 }
+        // Replaced experts can lower the perplexity of a short text: the axis then goes below 0.
+        let vertical = Axis.fromZero(
+            drawn.map { (QualityChart.rise($0.element) ?? 0) * 100 }, start: bottom, end: top)
+        let left = vertical.labelWidth(suffix: " %") + 8
         let horizontal = Axis.fromZero(
             drawn.map { $0.element.bytesReadPerToken / 1e6 }, start: left, end: right)
-        let above = Axis.fromZero(rises, start: bottom, end: top)
-        // Replaced experts can lower the perplexity of a short text: the axis then goes below 0.
-        let least = min(rises.min() ?? 0, 0)
-        let vertical =
-            least < 0
-            ? Axis(
-                kind: .linear,
-                low: -Axis.fromZero([-least, above.high / 4], start: 0, end: 1).high,
-                high: above.high, start: bottom, end: top) : above
         var drawing = Drawing(
             height: height, title: "Quality against bytes read",
             summary: drawn.map {

@@ -198,7 +198,7 @@ struct ReportPage {
             "The memory and disk limits of \(board), on this machine's \(isX86 ? "x86 " : "")cores "
             + "(\(report.machine.processor), \(report.machine.instructionSet)). Hits and bytes are the "
             + "board's; tok/s is not, where the cores or the memory bandwidth are the limit. "
-            + "The commands below measure the rows on the board itself."
+            + "A row's command, run on the board without what sets these limits, fills in its own figures."
     }
 
     private func figure(
@@ -236,13 +236,13 @@ struct ReportPage {
         let chart = QualityChart(settings: settings)
         section.element("article") { article in
             article.element("h3", text: "Quality against bytes")
-            article.element("div", ["class": "charts"]) {
+            article.element("div", ["class": "beside"]) {
                 figure(
                     &$0, "Perplexity against bytes read",
                     "rise over exact, numbers as in the table",
                     [chart.scatter()])
+                $0.append(chart.table())
             }
-            article.append(chart.table())
         }
     }
 
@@ -253,31 +253,37 @@ struct ReportPage {
             caption: "Every row, \(group.heading)",
             columns: [
                 "Setting", "Decode, tok/s", "Prefill, tok/s", "Token p50, ms", "Hits",
-                "MB per token", "Stall, ms", "Compute, ms", "Major faults", "Peak memory",
-                "Of the roofline", "Disk, memory read at", "Cached before",
+                "MB per token", "Stall, ms", "Major faults", "Peak memory", "Of the roofline",
+                "Disk read at", "Cached before",
             ])
-        for row in group.rows { table.add(cells(row), command: row.row.command) }
+        for row in group.rows {
+            table.add(cells(row), note: row.conditions, command: row.row.command)
+        }
         return table.markup
     }
 
     private func cells(_ row: RowFigures) -> [ReportTable.Cell] {
         let parts = ByteKind.allCases.compactMap { kind in
-            row.bytes[kind].map { "\(kind.name)\u{a0}\(Figure.megabytes($0))" }
+            row.bytes[kind].map { "\(kind.name) \(Figure.megabytes($0))" }
         }
         let cached = row.median { $0.cachedBytesBefore.map(Double.init) }
-        let versions = Set(row.row.runs.map(\.engine)).sorted().joined(separator: ", ")
         return [
-            .init(row.name, versions),
+            .init(row.name),
             .init(Figure.number(row.decode?.median), Figure.range(row.decode)),
             .init(Figure.number(row.prefill?.median), Figure.range(row.prefill)),
             .init(
                 Figure.milliseconds(row.seconds(percentile: 0.5)),
                 row.seconds(percentile: 0.99).map { "p99 \(Figure.milliseconds($0))" }),
-            .init(Figure.percent(row.hitRate), row.hitsByWidth),
-            .init(Figure.megabytes(row.totalBytes), parts.joined(separator: " \u{b7} ")),
-            .init(Figure.milliseconds(row.median(\.stallSecondsPerToken))),
-            .init(Figure.milliseconds(row.median(\.computeSecondsPerToken))),
-            .init(Figure.number(row.median { $0.majorFaults.map(Double.init) })),
+            .init(Figure.percent(row.hitRate), parts: row.hitsByWidth),
+            .init(Figure.megabytes(row.totalBytes), parts: parts),
+            .init(
+                Figure.milliseconds(row.median(\.stallSecondsPerToken)),
+                row.median(\.computeSecondsPerToken).map {
+                    "compute \(Figure.milliseconds($0))"
+                }),
+            .init(
+                row.median { $0.majorFaults.map(Double.init) }.map { Figure.fixed($0, 0) }
+                    ?? Figure.missing),
             .init(
                 Figure.size(
                     row.median { ($0.groupPeakBytes ?? $0.peakMemoryBytes).map(Double.init) }),
@@ -289,7 +295,7 @@ struct ReportPage {
                 Figure.percent(row.share), row.bound.map { "of \(Figure.number($0)) tok/s" }),
             .init(
                 Figure.rate(row.median(\.diskBytesPerSecond)),
-                Figure.rate(row.median(\.memoryBytesPerSecond))),
+                row.median(\.memoryBytesPerSecond).map { "memory \(Figure.rate($0))" }),
             .init(Figure.size(cached)),
         ]
     }

@@ -32,7 +32,7 @@ enum ReportStyle {
         h1, h2, h3 { line-height: 1.2; letter-spacing: -0.012em; text-wrap: balance; margin: 0; }
         h1 { font-size: clamp(1.55rem, 1.1rem + 2vw, 2.4rem); font-weight: 700; }
         h2 {
-            font-size: clamp(1.3rem, 1.1rem + 0.9vw, 1.7rem); margin: 56px 0 4px;
+            font-size: clamp(1.3rem, 1.1rem + 0.9vw, 1.7rem); margin: 56px 0 16px;
             padding-top: 14px; border-top: 3px solid var(--ink);
         }
         h3 { font-size: 1.1rem; margin: 32px 0 12px; }
@@ -44,8 +44,8 @@ enum ReportStyle {
         footer p { margin: 0; max-width: 90ch; }
 
         .facts {
-            display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 235px), 1fr));
-            gap: 12px 28px; margin: 22px 0;
+            display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 150px), 1fr));
+            gap: 12px 20px; margin: 22px 0;
         }
         .facts div { border-top: 1px solid var(--line); padding-top: 6px; }
         .facts dt { color: var(--dim); font-size: 0.82rem; }
@@ -61,8 +61,9 @@ enum ReportStyle {
         }
         .remarks li + li { margin-top: 4px; }
 
-        .charts { columns: 3 360px; column-gap: 24px; }
+        .charts { columns: 3 348px; column-gap: 24px; margin-bottom: 24px; }
         figure { margin: 0 0 24px; max-width: 470px; break-inside: avoid; }
+        .charts > figure:last-child { margin-bottom: 0; }
         figcaption { margin-bottom: 8px; line-height: 1.3; }
         figcaption strong { display: block; font-weight: 650; }
         figcaption span { color: var(--dim); font-size: 0.86rem; }
@@ -75,6 +76,7 @@ enum ReportStyle {
 
         .chart { display: block; width: 100%; height: auto; }
         .chart text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; fill: var(--ink); }
+        .chart text { paint-order: stroke; stroke: var(--paper); stroke-width: 4px; stroke-linejoin: round; }
         .chart text.dim { fill: var(--dim); }
         .c0 { --c: var(--c0); } .c1 { --c: var(--c1); } .c2 { --c: var(--c2); }
         .c3 { --c: var(--c3); } .c4 { --c: var(--c4); } .c5 { --c: var(--c5); }
@@ -103,40 +105,52 @@ enum ReportStyle {
         .scroll:focus-visible, summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
         table { border-collapse: collapse; width: 100%; font-size: 0.86rem; line-height: 1.35; overflow-wrap: normal; }
         caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-        th, td { padding: 8px 10px; text-align: right; vertical-align: top; border-top: 1px solid var(--line); }
+        th, td { padding: 8px; text-align: right; vertical-align: top; border-top: 1px solid var(--line); }
         thead th {
             border-top: 0; background: var(--raised); color: var(--dim); font-weight: 500;
             vertical-align: bottom;
         }
         th:first-child { text-align: left; }
-        .glance td:nth-child(2) { text-align: left; min-width: 150px; }
-        tbody th { font-weight: 600; min-width: 190px; max-width: 300px; overflow-wrap: anywhere; }
-        tbody tr:first-child > * { border-top: 0; }
+        .glance :is(td, thead th):nth-child(2) { text-align: left; min-width: 150px; }
+        td small, td .main { white-space: nowrap; }
+        .glance td:nth-child(2) .main { white-space: normal; }
+        tbody th { font-weight: 600; min-width: 150px; max-width: 300px; overflow-wrap: anywhere; }
+        thead + tbody tr > *, .again > td { border-top: 0; }
+        .again > td { text-align: left; padding-top: 0; white-space: normal; }
+        .again small { white-space: normal; }
         .main { display: block; }
         td .main { font-weight: 550; }
         small { display: block; font-size: 12px; font-weight: 400; color: var(--dim); }
-        details { margin-top: 4px; font-weight: 400; }
+        details { max-width: 100%; }
         summary { cursor: pointer; color: var(--accent); font-size: 0.82rem; }
         details pre { margin-top: 6px; }
 
         @media (min-width: 760px) {
-            body { padding: 40px 32px 72px; }
-            .charts > figure { padding: 16px; border: 1px solid var(--line); border-radius: 10px; }
+            .facts { grid-template-columns: repeat(4, 1fr); }
+            body { padding: 36px 20px 72px; }
+            figure { padding: 14px 12px; border: 1px solid var(--line); border-radius: 10px; }
+        }
+        @media screen and (min-width: 1080px) {
+            body { padding-inline: 32px; }
+            .beside { display: grid; grid-template-columns: 390px minmax(0, 1fr); gap: 24px; align-items: start; }
+            .beside figure { margin: 0; }
         }
         @media print, (max-width: 759px) {
             .scroll { border: 0; overflow: visible; }
-            table, tbody, tr, tbody th, td { display: block; }
+            table, tbody, tbody th, td, .again { display: block; }
             thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-            tbody tr {
-                display: grid; grid-template-columns: repeat(auto-fill, minmax(140px, 1fr)); gap: 8px 14px;
-                padding: 12px; border: 1px solid var(--line); border-radius: 8px; break-inside: avoid;
-            }
-            tbody tr + tr { margin-top: 10px; }
+            tbody { padding: 12px; border: 1px solid var(--line); border-radius: 8px; break-inside: avoid; }
+            tbody + tbody { margin-top: 10px; }
+            tbody tr { display: grid; grid-template-columns: repeat(auto-fill, minmax(138px, 1fr)); gap: 8px 14px; }
+            tbody tr.again { display: block; margin-top: 10px; }
+            td .main, td small { white-space: normal; overflow-wrap: anywhere; }
+            .glance td:nth-child(2) { grid-column: 1 / -1; }
             tbody th { grid-column: 1 / -1; max-width: none; font-size: 0.95rem; }
-            th, td, .glance td:nth-child(2) { padding: 0; border: 0; text-align: left; min-width: 0; }
-            td::before { content: attr(data-label); display: block; color: var(--dim); font-size: 12px; }
+            tbody th, td, .glance td:nth-child(2), .again > td { padding: 0; border: 0; text-align: left; min-width: 0; }
+            td[data-label]::before { content: attr(data-label); display: block; color: var(--dim); font-size: 12px; }
         }
         @media print {
+            .facts { grid-template-columns: repeat(4, 1fr); }
             @page { margin: 14mm; }
             body { padding: 0; max-width: none; font-size: 11pt; }
             * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }

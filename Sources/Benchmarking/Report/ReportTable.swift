@@ -2,12 +2,16 @@
 struct ReportTable {
     struct Cell {
         var main: String
-        /// A second line, smaller: least and greatest, or parts of the figure.
-        var parts: String?
+        /// Smaller lines below: least and greatest, or parts of the figure.
+        var parts: [String]
 
-        init(_ main: String, _ parts: String? = nil) {
+        init(_ main: String, _ parts: String?...) {
+            self.init(main, parts: parts.compactMap { $0 })
+        }
+
+        init(_ main: String, parts: [String]) {
             self.main = main
-            self.parts = parts.flatMap { $0.isEmpty ? nil : $0 }
+            self.parts = parts.filter { !$0.isEmpty }
         }
     }
 
@@ -21,25 +25,31 @@ struct ReportTable {
         self.columns = columns
     }
 
-    /// A row, and the command that makes it again.
-    mutating func add(_ cells: [Cell], command: String? = nil) {
-        body.element("tr") { line in
-            for (place, cell) in cells.enumerated() {
-                let content: (inout Markup) -> Void = {
-                    $0.element("span", ["class": "main"], text: cell.main)
-                    if let parts = cell.parts { $0.element("small", text: parts) }
-                    if place == 0, let command {
-                        $0.element("details") {
-                            $0.element("summary", text: "Measure again")
-                            $0.element("pre", text: command)
-                        }
+    /// A row; how it was measured, and the command that measures it again, in a line below.
+    mutating func add(_ cells: [Cell], note: String = "", command: String? = nil) {
+        // A body per row, so that the two lines of a row make one card.
+        body.element("tbody") { row in
+            row.element("tr") { line in
+                for (place, (column, cell)) in zip(columns, cells).enumerated() {
+                    let content: (inout Markup) -> Void = {
+                        $0.element("span", ["class": "main"], text: cell.main)
+                        for part in cell.parts { $0.element("small", text: part) }
+                    }
+                    if place == 0 {
+                        line.element("th", ["scope": "row"], content)
+                    } else {
+                        line.element("td", ["data-label": column], content)
                     }
                 }
-                if place == 0 {
-                    line.element("th", ["scope": "row"], content)
-                } else {
-                    let label = place < columns.count ? columns[place] : ""
-                    line.element("td", ["data-label": label], content)
+            }
+            guard let command else { return }
+            row.element("tr", ["class": "again"]) {
+                $0.element("td", ["colspan": "\(columns.count)"]) {
+                    if !note.isEmpty { $0.element("small", text: note) }
+                    $0.element("details") {
+                        $0.element("summary", text: "Measure again")
+                        $0.element("pre", text: command)
+                    }
                 }
             }
         }
@@ -58,7 +68,7 @@ struct ReportTable {
                         for column in columns { line.element("th", ["scope": "col"], text: column) }
                     }
                 }
-                table.element("tbody") { $0.append(body) }
+                table.append(body)
             }
         }
         return result

@@ -45,18 +45,17 @@ struct RowFigures {
 
     var totalBytes: Double? { bytes.isEmpty ? nil : bytes.values.reduce(0, +) }
 
-    /// Shares of the hits by width, widest first: "4: 61.0 %, 2: 12.0 %"; nil where there is one width.
-    var hitsByWidth: String? {
+    /// Shares of the hits by width, widest first: "2 planes 61.0 %"; none where there is one width.
+    var hitsByWidth: [String] {
         guard let planes = row.runs.compactMap(\.hitsByPlanes).map(\.count).max(), planes > 1 else {
-            return nil
+            return []
         }
-        let parts = (0..<planes).reversed().compactMap { plane -> String? in
+        return (0..<planes).reversed().compactMap { plane -> String? in
             let share = median { run in
                 run.hitsByPlanes.flatMap { plane < $0.count ? $0[plane] : nil }
             }
-            return share.map { "\(plane + 1)p\u{a0}\(Figure.percent($0, sign: false))" }
+            return share.map { "\(plane + 1) plane\(plane == 0 ? "" : "s") \(Figure.percent($0))" }
         }
-        return parts.joined(separator: " \u{b7} ")
     }
 
     /// What is compared: engine, the peer's role, and the setting.
@@ -72,6 +71,20 @@ struct RowFigures {
     var seriesName: String {
         let words = point.setting.split(separator: " ").filter { !$0.hasPrefix("cache=") }
         return words.isEmpty ? "all settings at their defaults" : words.joined(separator: " ")
+    }
+
+    /// How it was measured, in a line.
+    var conditions: String {
+        let versions = Set(row.runs.map(\.engine)).sorted().joined(separator: ", ")
+        let ways = Set(row.runs.compactMap(\.ioMode)).sorted().joined(separator: ", ")
+        return [
+            versions, ways,
+            "\(point.threads) \(point.threads == 1 ? "thread" : "threads")",
+            "\(Figure.count(point.promptTokens)) tokens of prompt, "
+                + "\(Figure.count(point.warmUpTokens)) to warm up, \(Figure.count(point.tokens)) counted",
+            "\(row.runs.count) \(row.runs.count == 1 ? "run" : "runs")",
+            point.routing.map { "routing of \($0)" } ?? "",
+        ].filter { !$0.isEmpty }.joined(separator: " \u{b7} ")
     }
 
     /// "8.48 tok/s (8.08–8.58)".
