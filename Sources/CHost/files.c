@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 int host_open_file(const char *path, int direct) {
@@ -100,6 +101,14 @@ void host_drop_cached(int descriptor, uint64_t offset, uint64_t length) {
 
 void host_expect_random_reads(int descriptor) {
     posix_fadvise(descriptor, 0, 0, POSIX_FADV_RANDOM);
+}
+
+int host_device_of_file(const char *path, uint32_t *major_number, uint32_t *minor_number) {
+    struct stat status;
+    if (stat(path, &status)) return errno;
+    *major_number = major(status.st_dev);
+    *minor_number = minor(status.st_dev);
+    return 0;
 }
 
 int64_t host_cached_bytes(int descriptor, uint64_t offset, uint64_t length) {

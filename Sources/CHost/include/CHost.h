@@ -69,6 +69,9 @@ void host_drop_cached(int descriptor, uint64_t offset, uint64_t length);
 // Tells the kernel not to read ahead of this descriptor's reads.
 void host_expect_random_reads(int descriptor);
 
+// Number of the device that holds a file. Returns 0 or an errno value.
+int host_device_of_file(const char *path, uint32_t *major, uint32_t *minor);
+
 // Bytes of a range that are in the page cache, or -1 where the kernel will not say.
 int64_t host_cached_bytes(int descriptor, uint64_t offset, uint64_t length);
 
@@ -107,6 +110,35 @@ int host_next_signal(int descriptor);
 // outputs in `output`. `arguments` ends with NULL. It gets SIGTERM when the calling thread ends first. Returns its
 // process id or a negative errno value.
 int host_start_child(const char *path, char *const *arguments, int output);
+
+// As the above, for a program that is measured: with an environment of its own, its outputs apart, and killed when
+// the calling thread ends first. Before it begins it writes itself into each of `groups`, open cgroup.procs files. If
+// that is what failed, *group is the index of the one that refused, otherwise -1.
+int host_start_measured(const char *path, char *const *arguments, char *const *environment, const int *groups,
+                        uint32_t count, int output, int errors, int *group);
+
+// The environment of this process, NULL behind the last; it must not be changed meanwhile.
+char *const *host_environment(void);
+
+// Starts a program in a session of its own, deaf to SIGINT, SIGTERM and SIGHUP, with `input` as its input and no
+// output: it outlives the caller. Returns its process id or a negative errno value.
+int host_start_guard(const char *path, char *const *arguments, int input);
+
+// Two ends of a pipe, closed on exec; reading from ends[0] does not wait. Returns 0 or an errno value.
+int host_make_pipe(int ends[2]);
+// Two ends of a connection both ways, closed on exec. Returns 0 or an errno value.
+int host_make_channel(int ends[2]);
+// Sends bytes and raises no signal where nobody listens. Returns the bytes sent or a negative errno value.
+int64_t host_send(int descriptor, const void *bytes, size_t length);
+
+typedef struct {
+    int32_t status;            // exit code, or 128 + the signal
+    uint64_t major_faults;     // of it and of the processes it waited for
+    uint64_t peak_bytes;       // resident; no less than the caller had when it started the process
+} host_end;
+
+// Takes note of a child's end, waiting for it if `wait`. Returns 1, 0 if it still runs, or a negative errno value.
+int host_end_of_child(int child, int wait, host_end *end);
 
 // Memory -------------------------------------------------------------------------------------------
 
