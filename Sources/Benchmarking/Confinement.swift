@@ -23,26 +23,28 @@ public struct Limits: Sendable, Equatable {
 public enum Confinement {
     /// What keeps limits from being set, and the remedy, in one line; nil if they can be.
     ///
-    /// Where groups can be made at once they are, and removed again, so that a limit which the
-    /// kernel refuses is known before a sweep begins.
-    public static func obstacle(_ limits: Limits) -> String? {
-        obstacle(limits, places: .ofThisMachine())
+    /// Groups are made and removed again, so that a limit which the kernel refuses is known before a
+    /// sweep begins.
+    ///
+    /// - Parameter guardian: sees that they are removed also if this process is killed meanwhile.
+    ///   Without one, the next harness would; and version 2 is tried only as far as nothing needs to
+    ///   be changed for it.
+    public static func obstacle(_ limits: Limits, guardian: Guardian? = nil) -> String? {
+        do throws(BenchmarkingError) {
+            guard let guardian else { return obstacle(limits, places: .ofThisMachine()) }
+            try guardian.remove(try guardian.makeGroups(limits))
+            return nil
+        } catch { return error.description }
     }
 
     static func obstacle(_ limits: Limits, places: ControlGroupPlaces) -> String? {
         do throws(BenchmarkingError) {
-            for plan in try ControlGroup.plans(limits, places: places) {
-                if plan.place.version == 2,
-                    plan.place.isOwn || !plan.controllersToEnable.isEmpty
-                {
-                    continue
-                }
+            for plan in try ControlGroup.plans(limits, places: places)
+            where plan.controllersToEnable.isEmpty {
                 let group = try ControlGroup(making: plan, folders: places.folders)
                 try group.remove()
             }
             return nil
-        } catch {
-            return error.description
-        }
+        } catch { return error.description }
     }
 }

@@ -174,6 +174,11 @@ final class GuardThread: Sendable {
         #expect(fake.folder.read("\(shelter)/cgroup.procs") == "\(getpid())")
         #expect(fake.history.first == "+\(shelter)")
         try guardian.remove(groups)
+        let made = fake.history.count
+        #expect(
+            Confinement.obstacle(Limits(memoryBytes: 1 << 30, diskPath: "/"), guardian: guardian)
+                == nil)
+        #expect(fake.history.count == made + 2)
         guardian.close()
         #expect(fake.folder.read("all/ours/cgroup.subtree_control") == "-memory")
         #expect(fake.history.last == "-\(shelter)")
