@@ -47,7 +47,7 @@ public struct SweepStore {
                     + "or another folder")
         }
         if isCut { try rewriteRuns() }
-        try Self.write(head, to: "\(folder)/\(Self.headName)")
+        try writeHead()
     }
 
     /// Reads a sweep, finished or not.
@@ -69,8 +69,7 @@ public struct SweepStore {
     /// Adds a finished run; when this returns, it is on the disk.
     public mutating func append(_ entry: Entry) throws(BenchmarkingError) {
         let path = "\(folder)/\(Self.runsName)"
-        var line = try Self.encoded(entry, pretty: false)
-        line.append(UInt8(ascii: "\n"))
+        let line = try Self.line(entry)
         let descriptor = unsafe open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
         guard descriptor >= 0 else {
             throw BenchmarkingError("\(path): cannot be written (\(Self.reason()))")
@@ -109,22 +108,30 @@ public struct SweepStore {
         let report = report
         try Self.write(Array(report.html().utf8), to: "\(folder)/report.html")
         try Self.write(Array(report.csv().utf8), to: "\(folder)/report.csv")
-        do { try Self.write(Array(report.json().utf8), to: "\(folder)/report.json") } catch {
-            throw BenchmarkingError("\(error)")
+        try Self.write(Self.json(report), to: "\(folder)/report.json")
+    }
+
+    private func writeHead() throws(BenchmarkingError) {
+        try Self.write(Self.json(head), to: "\(folder)/\(Self.headName)")
+    }
+
+    private static func json(_ report: BenchmarkReport) throws(BenchmarkingError) -> [UInt8] {
+        do { return Array(try report.json().utf8) } catch {
+            throw BenchmarkingError("figures that are no numbers cannot be kept (\(error))")
         }
     }
 
     /// Adds what settings cost in quality, and writes the head anew.
     public mutating func add(_ quality: [BenchmarkReport.Quality]) throws(BenchmarkingError) {
         head.quality += quality
-        try Self.write(head, to: "\(folder)/\(Self.headName)")
+        try writeHead()
     }
 
     /// Adds what a reader must know, once.
     public mutating func remark(_ text: String) throws(BenchmarkingError) {
         guard !head.remarks.contains(text) else { return }
         head.remarks.append(text)
-        try Self.write(head, to: "\(folder)/\(Self.headName)")
+        try writeHead()
     }
 
     /// What the runs themselves show: disks that were slower than their limit.
@@ -152,7 +159,7 @@ public struct SweepStore {
     private func rewriteRuns() throws(BenchmarkingError) {
         var text: [UInt8] = []
         for entry in entries {
-            text += try Self.encoded(entry, pretty: false) + [UInt8(ascii: "\n")]
+            text += try Self.line(entry)
         }
         try Self.write(text, to: "\(folder)/\(Self.runsName)")
     }
@@ -179,24 +186,13 @@ public struct SweepStore {
         return (entries, bytes.last.map { $0 != UInt8(ascii: "\n") } ?? false)
     }
 
-    private static func encoded(
-        _ value: some Encodable, pretty: Bool
-    ) throws(BenchmarkingError) -> [UInt8] {
+    private static func line(_ entry: Entry) throws(BenchmarkingError) -> [UInt8] {
         let encoder = JSONEncoder()
         encoder.keyEncodingStrategy = .convertToSnakeCase
-        encoder.outputFormatting =
-            pretty
-            ? [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-            : [.sortedKeys, .withoutEscapingSlashes]
-        do { return Array(try encoder.encode(value)) } catch {
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        do { return Array(try encoder.encode(entry)) + [UInt8(ascii: "\n")] } catch {
             throw BenchmarkingError("figures that are no numbers cannot be kept (\(error))")
         }
-    }
-
-    private static func write(
-        _ value: some Encodable, to path: String
-    ) throws(BenchmarkingError) {
-        try write(try encoded(value, pretty: true) + [UInt8(ascii: "\n")], to: path)
     }
 
     /// Replaces a file whole.

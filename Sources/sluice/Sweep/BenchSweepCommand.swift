@@ -129,7 +129,7 @@ struct BenchSweepCommand: ParsableCommand {
                     }
                 }
             }
-            try confine(&points, &remarks)
+            try confine(&points, &remarks, guardian)
             var store = try SweepStore(folder: output, head: try head(models), resumes: resume)
             for remark in remarks {
                 Console.error("sluice: \(remark)")
@@ -228,9 +228,11 @@ struct BenchSweepCommand: ParsableCommand {
 
     /// Without the right to set limits, those that were asked for are refused, and those that were
     /// not are left out, which the report says.
-    private func confine(_ points: inout [PlannedPoint], _ remarks: inout [String]) throws {
+    private func confine(
+        _ points: inout [PlannedPoint], _ remarks: inout [String], _ guardian: Guardian
+    ) throws {
         guard let limits = points.compactMap(\.limits).first,
-            let obstacle = Confinement.obstacle(limits)
+            let obstacle = Confinement.obstacle(limits, guardian: guardian)
         else { return }
         guard swept.memoryLimit == nil, swept.diskLimit == nil, board.isEmpty else {
             throw InputError(obstacle, code: Failure.configuration)
