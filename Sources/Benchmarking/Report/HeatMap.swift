@@ -62,10 +62,10 @@ struct HeatMap {
         legend.area(class: "uses", opacity: "0", "never")
         for level in [2, 5, HeatMap.shades] {
             let share = Double(level) / Double(HeatMap.shades)
+            let words = level == HeatMap.shades ? "" : "to "
             legend.area(
                 class: "uses", opacity: HeatMap.opacity(level),
-                "\(level == HeatMap.shades ? "" : "to ")\(Figure.number(most * share * share)) times"
-            )
+                words + "\(Figure.number(most * share * share)) times")
         }
         return legend.markup
     }
