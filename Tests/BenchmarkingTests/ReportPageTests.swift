@@ -197,6 +197,28 @@ import Testing
         #expect(paths == ["0.78 M3 0h1", "1.00 M1 0h2", "0.56 M0 1h1M3 1h1", "1.00 M0 0h4"])
     }
 
+    @Test func theHeatIsThatOfTheMiddleCacheSize() throws {
+        let rows = [8.0, 1, 3].map { multiple in
+            var run = ReportFixture.run(1, multiple: multiple)
+            run.heat = ExpertHeat(
+                layers: 1, experts: 1, uses: [1], residentPlanes: [1], planes: 1)
+            let last = ReportFixture.run(1, multiple: multiple)
+            return ReportFixture.row("cache=\(Int(multiple))x", runs: [run, last])
+        }
+        let page = try MarkupChecker(ReportFixture.report(rows).html())
+        #expect(page.text.contains("The last run of cache=3x."))
+        #expect(!page.text.contains("The last run of cache=1x."))
+    }
+
+    @Test func lanesLeaveOutTheWordsThatAllShare() throws {
+        let rows = ["policy=lfu miss=exact", "policy=lfu miss=skip"].map {
+            ReportFixture.row($0, runs: [ReportFixture.run(1)])
+        }
+        let html = ReportFixture.report(rows).html()
+        #expect(html.contains(">miss=exact</text>") && html.contains(">miss=skip</text>"))
+        #expect(!html.contains("policy=lfu miss=skip</text>"))
+    }
+
     @Test func aHeatMapOfManyExpertsStaysSmall() throws {
         var run = ReportFixture.run(1)
         let count = 300 * 3000

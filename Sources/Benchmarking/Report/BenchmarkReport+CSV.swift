@@ -1,7 +1,7 @@
 extension BenchmarkReport {
-    /// Every run on a line of its own, in base units (bytes, seconds, shares of 1), as RFC 4180 has it:
-    /// lines end in CR LF, and a field with a comma, a quote or a line end stands in quotes. Lists are
-    /// parted by spaces; what was not measured is empty. A row without runs has one line.
+    /// Every run on a line of its own, in base units (bytes, seconds, shares of 1), as RFC 4180 has
+    /// it: lines end in CR LF, and a field with a comma, a quote or a line end stands in quotes.
+    /// Lists are parted by spaces; what was not measured is empty. A row without runs has one line.
     public func csv() -> String {
         var text = CSVColumn.all.map(\.name).joined(separator: ",") + "\r\n"
         for row in rows {

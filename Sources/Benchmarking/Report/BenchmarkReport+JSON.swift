@@ -23,8 +23,9 @@ extension BenchmarkReport {
 
     /// Reads a report.
     ///
-    /// - Throws: `BenchmarkingError` that says which field is missing or wrong, where it is no report,
-    ///   one of another version, or one whose heat maps do not have the cells that they claim.
+    /// - Throws: `BenchmarkingError` that says which field is missing or wrong, where it is no
+    ///   report, one of another version, or one whose heat maps do not have the cells that they
+    ///   claim.
     public init(json: [UInt8]) throws(BenchmarkingError) {
         guard json.count <= Self.largestBytes else {
             throw BenchmarkingError(

@@ -1,7 +1,8 @@
 /// A picture in SVG, 320 units wide so that a text of 12 units is legible where a phone shows it.
 struct Drawing {
     static let width = 320.0
-    /// Units that a letter of the charts' text takes in a wide font: for cutting and for keeping apart.
+    /// Units that a letter of the charts' text takes in a wide font: for cutting and for keeping
+    /// apart.
     static let letterWidth = 7.2
 
     let height: Double

@@ -1,7 +1,7 @@
 internal import Glibc
 
-/// Numbers as the report writes them: three significant digits, thousands parted, the unit behind; a
-/// dash for what was not measured.
+/// Numbers as the report writes them: three significant digits, thousands parted, the unit behind;
+/// a dash for what was not measured.
 enum Figure {
     static let missing = "\u{2013}"
 

@@ -1,8 +1,8 @@
 /// Layers by experts: how often each was used, and how much of it was in memory at the end.
 ///
-/// Neighbours of one shade are drawn as one stroke and a shade is one path, so that 48 layers of 128
-/// experts take some tens of kilobytes. Models with more experts than the drawing has room for are
-/// drawn with several to a cell.
+/// Neighbours of one shade are drawn as one stroke and a shade is one path, so that 48 layers of
+/// 128 experts take some tens of kilobytes. Models with more experts than the drawing has room for
+/// are drawn with several to a cell.
 struct HeatMap {
     private let layers: Int
     private let experts: Int
@@ -28,7 +28,8 @@ struct HeatMap {
         lines = min(layers, HeatMap.mostLines)
     }
 
-    /// Shade by the square root of the uses: routing is skewed, and a linear scale would be all pale.
+    /// Shade by the square root of the uses: routing is skewed, and a linear scale would be all
+    /// pale.
     func uses() -> Markup {
         let cells = means(heat.uses)
         let most = cells.max() ?? 0
@@ -61,10 +62,10 @@ struct HeatMap {
         legend.area(class: "uses", opacity: "0", "never")
         for level in [2, 5, HeatMap.shades] {
             let share = Double(level) / Double(HeatMap.shades)
+            let words = level == HeatMap.shades ? "" : "to "
             legend.area(
                 class: "uses", opacity: HeatMap.opacity(level),
-                "\(level == HeatMap.shades ? "" : "to ")\(Figure.number(most * share * share)) times"
-            )
+                words + "\(Figure.number(most * share * share)) times")
         }
         return legend.markup
     }
@@ -159,7 +160,8 @@ struct HeatMap {
 }
 
 extension BenchmarkReport {
-    /// Per model the row whose heat is shown, the one of the middle cache size, and its last run's heat.
+    /// Per model the row whose heat is shown, the one of the middle cache size, and its last run's
+    /// heat.
     func heatByModel() -> [(row: RowFigures, heat: ExpertHeat)] {
         var models: [String] = []
         var rowsByModel: [String: [RowFigures]] = [:]

@@ -63,7 +63,8 @@ struct LaneChart {
         drawing.text(title, LaneChart.right / 2, bottom + 32, .middle, class: "dim")
     }
 
-    // Speeds ---------------------------------------------------------------------------------------
+    // Speeds
+    // ---------------------------------------------------------------------------------------
 
     /// Decode as bars with least and greatest, and the bound of each: for groups without a curve.
     func speeds() -> Markup {
@@ -113,7 +114,8 @@ struct LaneChart {
         return legend.markup
     }
 
-    // Latency --------------------------------------------------------------------------------------
+    // Latency
+    // --------------------------------------------------------------------------------------
 
     /// How the times of tokens are spread, on a logarithmic axis; nil where nobody told them.
     func latency() -> Markup? {
@@ -182,7 +184,8 @@ struct LaneChart {
         }
     }
 
-    // Bytes ----------------------------------------------------------------------------------------
+    // Bytes
+    // ----------------------------------------------------------------------------------------
 
     /// Bytes that a token reads, stacked by kind; nil where nobody told them.
     func bytes() -> Markup? {

@@ -38,8 +38,9 @@ struct Markup {
         for (key, value) in attributes { text += " \(key)=\"\(Markup.escaped(value))\"" }
     }
 
-    /// `words` as text or as a quoted attribute. Characters that neither HTML nor XML may hold become
-    /// the replacement character, and so do those that turn the direction of the text around them.
+    /// `words` as text or as a quoted attribute. Characters that neither HTML nor XML may hold
+    /// become the replacement character, and so do those that turn the direction of the text around
+    /// them.
     static func escaped(_ words: String) -> String {
         var result = ""
         result.reserveCapacity(words.utf8.count)

@@ -42,8 +42,9 @@ struct QualityChart {
         var drawing = Drawing(
             height: height, title: "Quality against bytes read",
             summary: drawn.map {
-                "\($0.element.setting): \(Figure.megabytes($0.element.bytesReadPerToken)) MB per token, "
-                    + "perplexity \(Figure.percent(QualityChart.rise($0.element))) above exact."
+                "\($0.element.setting): \(Figure.megabytes($0.element.bytesReadPerToken)) "
+                    + "MB per token, perplexity "
+                    + "\(Figure.percent(QualityChart.rise($0.element))) above exact."
             }.joined(separator: " "))
         for tick in vertical.ticks {
             let y = vertical.place(tick.value)

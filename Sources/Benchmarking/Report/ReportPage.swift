@@ -1,7 +1,7 @@
 /// The whole page, from the heading to the tables.
 ///
-/// Everything is in the one file: styles, and drawings as inline SVG. There is no script, nothing is
-/// fetched, and the same report always gives the same bytes.
+/// Everything is in the one file: styles, and drawings as inline SVG. There is no script, nothing
+/// is fetched, and the same report always gives the same bytes.
 struct ReportPage {
     private let report: BenchmarkReport
     private let groups: [ReportGroup]
@@ -61,7 +61,8 @@ struct ReportPage {
         head.element("style") { $0.append(literal: ReportStyle.sheet) }
     }
 
-    // Heading --------------------------------------------------------------------------------------
+    // Heading
+    // --------------------------------------------------------------------------------------
 
     private func header(_ header: inout Markup) {
         header.element("p", ["class": "kind"], text: "Sluice benchmark")
@@ -140,7 +141,8 @@ struct ReportPage {
         }
     }
 
-    // Models ---------------------------------------------------------------------------------------
+    // Models
+    // ---------------------------------------------------------------------------------------
 
     private func section(_ content: inout Markup, model: String) {
         content.element("section") { section in
@@ -196,9 +198,10 @@ struct ReportPage {
         let isX86 = ["avx", "sse", "x86"].contains { set.contains($0) }
         return
             "The memory and disk limits of \(board), on this machine's \(isX86 ? "x86 " : "")cores "
-            + "(\(report.machine.processor), \(report.machine.instructionSet)). Hits and bytes are the "
-            + "board's; tok/s is not, where the cores or the memory bandwidth are the limit. "
-            + "A row's command, run on the board without what sets these limits, fills in its own figures."
+            + "(\(report.machine.processor), \(report.machine.instructionSet)). Hits and bytes are "
+            + "the board's; tok/s is not, where the cores or the memory bandwidth are the limit. "
+            + "A row's command, run on the board without what sets these limits, fills in "
+            + "its own figures."
     }
 
     private func figure(
@@ -246,7 +249,8 @@ struct ReportPage {
         }
     }
 
-    // Tables ---------------------------------------------------------------------------------------
+    // Tables
+    // ---------------------------------------------------------------------------------------
 
     private func table(_ group: ReportGroup) -> Markup {
         var table = ReportTable(
@@ -304,10 +308,11 @@ struct ReportPage {
         footer.element(
             "p",
             text:
-                "Medians over the runs of a row, with least and greatest. Each run is a process of its "
-                + "own, started with none of the model in the page cache where \u{201c}cached "
-                + "before\u{201d} says 0. The roofline is what the rates measured in the same run allow, "
-                + "with the hits that were measured. MB and GB are powers of ten, MiB and GiB of two."
+                "Medians over the runs of a row, with least and greatest. Each run is a process of "
+                + "its own, started with none of the model in the page cache where \u{201c}cached "
+                + "before\u{201d} says 0. The roofline is what the rates measured in the same run "
+                + "allow, with the hits that were measured. MB and GB are powers of ten, MiB and "
+                + "GiB of two."
         )
     }
 }

@@ -27,8 +27,8 @@ struct RowFigures {
 
     func median(_ figure: (BenchmarkRun) -> Double?) -> Double? { row.finite(figure)?.median }
 
-    /// The speed that the measured rates allow with the hits that were measured: the median over the
-    /// runs of each run's speed over its share of the roofline.
+    /// The speed that the measured rates allow with the hits that were measured: the median over
+    /// the runs of each run's speed over its share of the roofline.
     var bound: Double? {
         median { run in
             guard let share = run.rooflineShare, share > 0 else { return nil }
@@ -81,7 +81,8 @@ struct RowFigures {
             versions, ways,
             "\(point.threads) \(point.threads == 1 ? "thread" : "threads")",
             "\(Figure.count(point.promptTokens)) tokens of prompt, "
-                + "\(Figure.count(point.warmUpTokens)) to warm up, \(Figure.count(point.tokens)) counted",
+                + "\(Figure.count(point.warmUpTokens)) to warm up, "
+                + "\(Figure.count(point.tokens)) counted",
             "\(row.runs.count) \(row.runs.count == 1 ? "run" : "runs")",
             point.routing.map { "routing of \($0)" } ?? "",
         ].filter { !$0.isEmpty }.joined(separator: " \u{b7} ")
