@@ -255,18 +255,22 @@ final class GuardThread: Sendable {
 
     /// Folders of the groups of ours that a process is in, in trees of version 1 and 2.
     static func groups(of process: Int32) -> [String] {
-        let mounts = ((try? SystemFile.read("/proc/self/mounts")) ?? "").split(separator: "\n")
-            .map { $0.split(separator: " ") }.filter { $0[2] == "cgroup" || $0[2] == "cgroup2" }
-        let lines = ((try? SystemFile.read("/proc/\(process)/cgroup")) ?? "").split(separator: "\n")
-        return lines.compactMap { line in
-            let fields = line.split(separator: ":", omittingEmptySubsequences: false)
-            guard fields[2].contains("sluice-bench-") else { return nil }
-            let mount = mounts.first {
-                fields[1].isEmpty
-                    ? $0[2] == "cgroup2"
-                    : $0[2] == "cgroup" && $0[3].split(separator: ",").contains(fields[1])
+        func fields(_ path: String, separator: Character) -> [[Substring]] {
+            let text: String = (try? SystemFile.read(path)) ?? ""
+            return text.split(separator: "\n").map { (line: Substring) -> [Substring] in
+                line.split(separator: separator, omittingEmptySubsequences: false)
             }
-            return mount.map { "\($0[1])\(fields[2])" }
         }
+        let mounts = fields("/proc/self/mounts", separator: " ")
+        var groups: [String] = []
+        for line in fields("/proc/\(process)/cgroup", separator: ":")
+        where line[2].contains("sluice-bench-") {
+            let mount = mounts.first { (mount: [Substring]) -> Bool in
+                if line[1].isEmpty { return mount[2] == "cgroup2" }
+                return mount[2] == "cgroup" && mount[3].split(separator: ",").contains(line[1])
+            }
+            if let mount { groups.append("\(mount[1])\(line[2])") }
+        }
+        return groups
     }
 }

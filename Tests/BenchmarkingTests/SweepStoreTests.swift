@@ -1,11 +1,10 @@
 import Benchmarking
 import FoundationEssentials
-import Glibc
 import Testing
 
 @Suite struct SweepStoreTests {
     @Test func finishedRunsAreKeptWhateverEndsTheSweep() throws {
-        let folder = try Folder()
+        let folder = Folder()
         var store = try SweepStore(folder: folder.path, head: Self.head, resumes: false)
         try store.append(Self.entry("a", rate: 3))
         try store.append(Self.entry("b", rate: 5))
@@ -21,7 +20,7 @@ import Testing
     }
 
     @Test func aLineThatWasCutIsForgottenAndNotContinued() throws {
-        let folder = try Folder()
+        let folder = Folder()
         var store = try SweepStore(folder: folder.path, head: Self.head, resumes: false)
         try store.append(Self.entry("a", rate: 3))
         let path = "\(folder.path)/runs.jsonl"
@@ -36,7 +35,7 @@ import Testing
     }
 
     @Test func aFolderWithRunsIsNotMeasuredOver() throws {
-        let folder = try Folder()
+        let folder = Folder()
         var store = try SweepStore(folder: folder.path, head: Self.head, resumes: false)
         try store.append(Self.entry("a", rate: 3))
         let error = #expect(throws: BenchmarkingError.self) {
@@ -48,7 +47,7 @@ import Testing
 
     @Test(arguments: ["{}\n", "nonsense\n{\"point\": 1}\n", "\n\nnull\n"])
     func aFileOfSomethingElseIsRefusedInOneLine(text: String) throws {
-        let folder = try Folder()
+        let folder = Folder()
         _ = try SweepStore(folder: folder.path, head: Self.head, resumes: false)
         try Data(text.utf8).write(to: URL(filePath: "\(folder.path)/runs.jsonl"))
         let error = #expect(throws: BenchmarkingError.self) {
@@ -70,7 +69,7 @@ import Testing
     }
 
     @Test func aDiskThatIsSlowerThanItsLimitIsRemarked() throws {
-        let folder = try Folder()
+        let folder = Folder()
         var store = try SweepStore(folder: folder.path, head: Self.head, resumes: false)
         var entry = Self.entry("a", rate: 3)
         entry.point.diskLimitBytesPerSecond = 3e9
@@ -100,17 +99,4 @@ import Testing
             command: "again \(setting)",
             run: BenchmarkRun(engine: "e", decodeTokensPerSecond: rate, tokenSeconds: [1 / rate]))
     }
-}
-
-/// A folder that goes with this value.
-final class Folder {
-    let path: String
-
-    init() throws {
-        var name = Array("/tmp/sluice-benchmarking-XXXXXX".utf8CString)
-        guard unsafe mkdtemp(&name) != nil else { throw BenchmarkingError("no folder") }
-        path = String(decoding: name.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    }
-
-    deinit { try? FileManager.default.removeItem(atPath: path) }
 }

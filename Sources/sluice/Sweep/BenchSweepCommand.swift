@@ -136,11 +136,7 @@ struct BenchSweepCommand: ParsableCommand {
                 try store.remark(remark)
             }
             let runner = SweepRunner(guardian: guardian, timeoutSeconds: timeout)
-            if peers.llamaCpp {
-                for group in groups {
-                    points += try peerPoints(group, tokens, runner, &store)
-                }
-            }
+            if peers.llamaCpp { points += try peerPoints(groups, tokens, runner, &store) }
             guard !points.isEmpty else {
                 throw InputError("no point of the sweep fits its memory; see the reasons above")
             }
@@ -217,6 +213,9 @@ struct BenchSweepCommand: ParsableCommand {
                 + "board run: sluice bench sweep MODEL --board \(board.name) --real -o NAME"
             if !remarks.contains(remark) { remarks.append(remark) }
         }
+        if swept.memoryLimit == nil, board.isEmpty {
+            remarks.append("Every point had as much memory as its plan takes, and no more.")
+        }
         for group in groups where group.model.trace != nil {
             let remark =
                 "\(group.model.name): experts are those of the recording \(group.model.traceName ?? ""), whatever "
@@ -238,6 +237,7 @@ struct BenchSweepCommand: ParsableCommand {
             throw InputError(obstacle, code: Failure.configuration)
         }
         for index in points.indices { points[index].limits = nil }
+        remarks.removeAll { $0.hasPrefix("Every point had") }
         remarks.append("Memory is not limited by the kernel, only planned: \(obstacle)")
     }
 
@@ -264,12 +264,34 @@ struct BenchSweepCommand: ParsableCommand {
         return (["sluice"] + words).joined(separator: " ")
     }
 
-    /// The defaults, and the best of the settings that are searched once for the group.
+    /// The defaults, and the best of the settings that are searched, once for each model and memory:
+    /// what is best depends on what fits, and hardly on how fast the rest comes.
     private func peerPoints(
-        _ group: SweepPlan.Group, _ tokens: MeasuredTokens, _ runner: SweepRunner,
+        _ groups: [SweepPlan.Group], _ tokens: MeasuredTokens, _ runner: SweepRunner,
         _ store: inout SweepStore
     ) throws -> [PlannedPoint] {
         let plan = try PeerPlan(python: peers.python, seconds: peers.peerSeconds)
+        var found: [String: PeerPlan.Setting] = [:]
+        var points: [PlannedPoint] = []
+        for group in groups {
+            let memory = "\(group.model.path) \(group.memoryBytes ?? 0)"
+            if found[memory] == nil {
+                found[memory] = try bestSetting(group, plan, tokens, runner, &store)
+            }
+            guard let best = found[memory] else { continue }
+            for (setting, role) in [(PeerPlan.Setting.defaults, "defaults"), (best, "best")] {
+                points.append(
+                    try plan.point(group, setting, role: role, tokens: tokens, repeats: repeats))
+            }
+        }
+        return points
+    }
+
+    /// The fastest of a peer's settings in short runs; nil where none runs.
+    private func bestSetting(
+        _ group: SweepPlan.Group, _ plan: PeerPlan, _ tokens: MeasuredTokens,
+        _ runner: SweepRunner, _ store: inout SweepStore
+    ) throws -> PeerPlan.Setting? {
         var short = tokens
         short.count = peers.searchTokens
         short.warmUp = min(short.warmUp, 2)
@@ -293,10 +315,7 @@ struct BenchSweepCommand: ParsableCommand {
             let rate = store.entries.last { $0.point == planned.point }?.run.decodeTokensPerSecond
             if let rate, rate > best?.rate ?? 0 { best = (setting, rate) }
         }
-        guard let best else { return [] }
-        return try [(PeerPlan.Setting.defaults, "defaults"), (best.setting, "best")].map {
-            try plan.point(group, $0, role: $1, tokens: tokens, repeats: repeats)
-        }
+        return best?.setting
     }
 
     private func measure(
