@@ -130,7 +130,8 @@ struct BenchSweepCommand: ParsableCommand {
                 }
             }
             try confine(&points, &remarks, guardian)
-            var store = try SweepStore(folder: output, head: try head(models), resumes: resume)
+            var store = try SweepStore(
+                folder: output, head: try head(models, guardian), resumes: resume)
             for remark in remarks {
                 Console.error("sluice: \(remark)")
                 try store.remark(remark)
@@ -213,6 +214,9 @@ struct BenchSweepCommand: ParsableCommand {
                 + "board run: sluice bench sweep MODEL --board \(board.name) --real -o NAME"
             if !remarks.contains(remark) { remarks.append(remark) }
         }
+        if real, let board = groups.first?.board {
+            remarks.append("Measured on the board itself: \(board.title), on its own drive.")
+        }
         if swept.memoryLimit == nil, board.isEmpty {
             remarks.append("Every point had as much memory as its plan takes, and no more.")
         }
@@ -241,7 +245,9 @@ struct BenchSweepCommand: ParsableCommand {
         remarks.append("Memory is not limited by the kernel, only planned: \(obstacle)")
     }
 
-    private func head(_ models: [SweptModel]) throws -> BenchmarkReport {
+    private func head(
+        _ models: [SweptModel], _ guardian: Guardian
+    ) throws -> BenchmarkReport {
         let host = HostFacts()
         let drive = DriveFacts(path: try models[0].description.largestFile())
         let machine = BenchmarkReport.Machine(
@@ -252,8 +258,26 @@ struct BenchSweepCommand: ParsableCommand {
             }
                 ?? "unknown",
             instructionSet: host.instructionSets.first ?? "scalar")
-        return BenchmarkReport(
+        var report = BenchmarkReport(
             date: Today.text, command: command, sluice: Versions.number, machine: machine, rows: [])
+        report.commit = try commit(guardian)
+        return report
+    }
+
+    /// Of the checkout that the program lies in; nil without one.
+    private func commit(_ guardian: Guardian) throws -> String? {
+        guard let checkout = ModelLocation.besideExecutable(".git", installed: nil) else {
+            return nil
+        }
+        let outcome = try? MeasuredProcess.run(
+            [
+                "git", "--git-dir", checkout, "--work-tree", "\(checkout)/..", "describe",
+                "--always", "--dirty", "--abbrev=12",
+            ],
+            limits: nil, guardian: guardian, timeoutSeconds: 20)
+        guard let outcome, outcome.status == 0 else { return nil }
+        return String(decoding: outcome.output, as: UTF8.self).split(separator: "\n").first.map(
+            String.init)
     }
 
     /// As it was given, without folders.

@@ -76,7 +76,10 @@ struct PeerPlan {
         if setting.pins { process.append("--pin") }
         if let trace = group.model.trace { process += ["--replay-routing", trace] }
         let command =
-            ["sluice", "bench", "sweep", group.model.name, "--cache", "auto", "--llama-cpp"]
+            [
+                "sluice", "bench", "sweep", group.model.name, "--cache", "auto", "--llama-cpp",
+                "--peer-seconds", "\(seconds)",
+            ]
             + group.options + tokens.shownWords + ["--repeat", "\(repeats)", "-o", "NAME"]
         return PlannedPoint(
             point: point, command: command.joined(separator: " "), process: process,
