@@ -182,6 +182,7 @@ struct BenchSweepCommand: ParsableCommand {
                         SweepPlan.Group(
                             model: model, memoryBytes: board.memoryBytes,
                             diskBytesPerSecond: drive?.bytesPerSecond, board: board,
+                            isReal: real,
                             link: drive?.link,
                             threads: swept.threads ?? min(board.threads ?? threads, threads)))
                 }

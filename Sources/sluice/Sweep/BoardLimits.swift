@@ -16,7 +16,9 @@ struct BoardLimits {
     let title: String
     let memoryBytes: Int
     let threads: Int?
-    /// Of the profile, in the words of settings; without cache, memory and threads.
+    /// Positions that the profile keeps; nil where it says nothing.
+    let context: Int?
+    /// The rest of the profile, in the words of settings; without the cache.
     let setting: String
     let drives: [Drive]
 
@@ -78,6 +80,7 @@ struct BoardLimits {
         self.drives = drives
         memoryBytes = memory.bytes
         threads = take("threads").flatMap { Int($0) }
+        context = take("ctx").flatMap { Int($0) }
         setting = options.map { "\($0.name)=\($0.value)" }.joined(separator: " ")
     }
 

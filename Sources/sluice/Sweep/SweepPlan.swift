@@ -15,13 +15,15 @@ struct SweepPlan {
         var isUnlimited = false
         var diskBytesPerSecond: Double?
         var board: BoardLimits?
+        /// This machine is the board.
+        var isReal = false
         var link: String?
         var threads: Int
 
         /// Of the group, in the words of the command's options.
         var options: [String] {
             var words: [String] = []
-            if let board { words += ["--board", board.name] }
+            if let board { words += ["--board", board.name] + (isReal ? ["--real"] : []) }
             if board == nil {
                 if isUnlimited { words += ["--memory-limit", "none"] }
                 if let memoryBytes { words += ["--memory-limit", ByteSize.short(memoryBytes)] }
@@ -49,9 +51,11 @@ struct SweepPlan {
     static func point(
         _ group: Group, cache: String, setting: String, tokens: MeasuredTokens, repeats: Int
     ) throws -> (point: PlannedPoint?, problem: String?) {
-        let words = ["cache=\(cache)", group.board?.setting ?? "", setting]
-            .filter { !$0.isEmpty }.joined(separator: " ")
         let description = group.model.description
+        // A model may have been trained for fewer positions than the profile keeps.
+        let context = group.board?.context.map { "ctx=\(min($0, description.contextLength))" }
+        let words = ["cache=\(cache)", context ?? "", group.board?.setting ?? "", setting]
+            .filter { !$0.isEmpty }.joined(separator: " ")
         var arguments = try EngineArguments.parse([])
         let parsed = try EngineSetting(words)
         try parsed.apply(to: &arguments)
