@@ -86,7 +86,7 @@ public struct BenchmarkReport: Codable, Sendable {
     public var date: String
     /// The whole sweep's command.
     public var command: String
-    /// Version of the program, and the commit it was built from where that is known.
+    /// Version of the program, and the commit of the checkout that it lies in: build before measuring.
     public var sluice: String
     public var commit: String?
     public var machine: Machine
