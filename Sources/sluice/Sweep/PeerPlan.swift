@@ -58,15 +58,9 @@ struct PeerPlan {
         _ group: SweepPlan.Group, _ setting: Setting, role: String?, tokens: MeasuredTokens,
         repeats: Int
     ) throws -> PlannedPoint {
-        var point = BenchmarkPoint(
-            engine: .llamaCpp, model: group.model.name, setting: setting.words,
-            threads: group.threads, promptTokens: tokens.prompt, warmUpTokens: tokens.warmUp,
-            tokens: tokens.count)
+        var point = group.point(
+            .llamaCpp, setting: setting.words, threads: group.threads, tokens: tokens)
         point.role = role
-        point.memoryLimitBytes = group.memoryBytes
-        point.diskLimitBytesPerSecond = group.diskBytesPerSecond
-        point.board = group.board?.name
-        point.routing = group.model.traceName
         var process = [
             python, script, group.model.description.file.paths[0], "--point", "-n",
             "\(tokens.count)", "--warm-up", "\(tokens.warmUp)", "--prompt", "\(tokens.prompt)",
@@ -75,14 +69,11 @@ struct PeerPlan {
         if setting.repacks { process.append("--repack") }
         if setting.pins { process.append("--pin") }
         if let trace = group.model.trace { process += ["--replay-routing", trace] }
-        let command =
-            [
-                "sluice", "bench", "sweep", group.model.name, "--cache", "auto", "--llama-cpp",
-                "--peer-seconds", "\(seconds)",
-            ]
-            + group.options + tokens.shownWords + ["--repeat", "\(repeats)", "-o", "NAME"]
+        let command = group.command(
+            ["--cache", "auto", "--llama-cpp", "--peer-seconds", "\(seconds)"], tokens: tokens,
+            repeats: repeats)
         return PlannedPoint(
-            point: point, command: command.joined(separator: " "), process: process,
+            point: point, command: command, process: process,
             limits: try group.limits(), readAheadKilobytes: setting.readAheadKilobytes,
             files: group.model.description.file.paths, group: group.name)
     }

@@ -7,7 +7,6 @@ struct PlannedPoint {
     var command: String
     /// Program and arguments of the process that is measured.
     var process: [String]
-    var environment: [String: String] = [:]
     var limits: Limits?
     /// For the time of a run; nil leaves the machine's own.
     var readAheadKilobytes: Int?

@@ -39,6 +39,28 @@ struct SweepPlan {
 
         var name: String { ([model.name] + options).joined(separator: " ") }
 
+        /// A point of the group.
+        func point(
+            _ engine: BenchmarkPoint.Engine, setting: String, threads: Int, tokens: MeasuredTokens
+        ) -> BenchmarkPoint {
+            var point = BenchmarkPoint(
+                engine: engine, model: model.name, setting: setting, threads: threads,
+                promptTokens: tokens.prompt, warmUpTokens: tokens.warmUp, tokens: tokens.count)
+            point.memoryLimitBytes = memoryBytes
+            point.diskLimitBytesPerSecond = diskBytesPerSecond
+            point.board = board?.name
+            point.routing = model.traceName
+            return point
+        }
+
+        /// The command that measures points of the group again, with what `words` say of them.
+        func command(_ words: [String], tokens: MeasuredTokens, repeats: Int) -> String {
+            let all =
+                ["sluice", "bench", "sweep", model.name] + words + options + tokens.shownWords
+                + ["--repeat", "\(repeats)", "-o", "NAME"]
+            return all.joined(separator: " ")
+        }
+
         func limits() throws -> Limits? {
             guard memoryBytes != nil || diskBytesPerSecond != nil else { return nil }
             return Limits(
@@ -75,26 +97,20 @@ struct SweepPlan {
             limits = try limits ?? Limits(diskPath: description.largestFile())
             limits?.memoryBytes = plan.totalBytes + spareBytes
         }
-        var point = BenchmarkPoint(
-            engine: .sluice, model: group.model.name, setting: words, threads: plan.threads,
-            promptTokens: tokens.prompt, warmUpTokens: tokens.warmUp, tokens: tokens.count)
+        var point = group.point(
+            .sluice, setting: words, threads: plan.threads, tokens: tokens)
         point.cache = cache
-        point.memoryLimitBytes = group.memoryBytes
-        point.diskLimitBytesPerSecond = group.diskBytesPerSecond
-        point.board = group.board?.name
-        point.routing = group.model.traceName
         var process =
             ["/proc/self/exe", "bench", "point", group.model.path, "--threads", "\(plan.threads)"]
             + ["--ctx", "\(plan.context)"] + tokens.words
         process += ["--setting", words]
         if let trace = group.model.trace { process += ["--replay-routing", trace] }
-        let command =
-            ["sluice", "bench", "sweep", group.model.name, "--cache", cache]
-            + (setting.isEmpty ? [] : ["--setting", quoted(setting)])
-            + group.options + tokens.shownWords + ["--repeat", "\(repeats)", "-o", "NAME"]
+        let command = group.command(
+            ["--cache", cache] + (setting.isEmpty ? [] : ["--setting", quoted(setting)]),
+            tokens: tokens, repeats: repeats)
         return (
             PlannedPoint(
-                point: point, command: command.joined(separator: " "), process: process,
+                point: point, command: command, process: process,
                 limits: limits, files: description.file.paths, group: group.name), nil
         )
     }

@@ -28,7 +28,7 @@ struct SweepRunner {
         var process = planned.process
         if heat > 0, planned.point.engine == .sluice { process += ["--heat", "\(heat)"] }
         let outcome = try MeasuredProcess.run(
-            process, environment: planned.environment, limits: planned.limits, guardian: guardian,
+            process, limits: planned.limits, guardian: guardian,
             timeoutSeconds: timeoutSeconds)
         guard outcome.status == 0 else {
             throw InputError(
